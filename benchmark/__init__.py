@@ -1,0 +1,1 @@
+"""The harness: suites, graph, store, scheduler, tracking, screens. No science."""

@@ -1,0 +1,130 @@
+"""The doors of the science: which phases a cell needs, and one function that runs a phase. Imports no torch by itself.
+
+    proxy ─┬─ base ─┬─ statistics ──────────┬─ decoder ─┐
+           │        ├─ adapter ─┬───────────┘           │
+    private┴────────┴───────────┴─ victim ─── publish ──┴─ attack ─── score (opens victim)
+
+`victim` holds the secret. `publish` copies out of it what the world sees: the adapter, and what the suite says the
+attacker is told. `attack` is given `publish`, never `victim`; only `score` opens the secret again.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol, assert_never
+
+from bridge_core import spec as s
+
+
+class Progress(Protocol):
+    """Told by a phase as it goes: `progress(step, total, loss=0.1)`."""
+
+    def __call__(self, step: int, total: int, **metrics: float) -> None: ...
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A phase of one cell: its name, its knobs, and its inputs (role -> name of the stage that makes it)."""
+
+    name: str
+    spec: s.PhaseSpec
+    inputs: Mapping[str, str]
+
+
+def stages(cell: s.Cell) -> tuple[Stage, ...]:
+    """The phases that `cell` needs, in an order in which every input comes before its use."""
+    dataset, recipe = cell.dataset, cell.recipe
+    shape = {"image_size": dataset.image_size, "channels": dataset.channels}
+    told = s.PublishPhase(knowledge=cell.knowledge, exact_gradient=isinstance(cell.bridge, s.Oracle))
+    attack_inputs = {"base": "base", "publish": "publish"}
+    chain = [
+        Stage("proxy", s.ProxyPhase(source=dataset.proxy, **shape), {}),
+        Stage("private", s.PrivatePhase(source=dataset.private, **shape), {"proxy": "proxy"}),
+        Stage("base", s.BasePhase(model=cell.model, num_classes=dataset.num_classes), {"proxy": "proxy"}),
+        Stage("statistics", s.StatisticsPhase(model=cell.model, lora=recipe.lora), {"base": "base", "proxy": "proxy"}),
+        Stage(
+            "adapter",
+            s.AdapterPhase(model=cell.model, rank=cell.rank, lora=recipe.lora, seed=cell.seed),
+            {"base": "base"},
+        ),
+        Stage(
+            "victim",
+            s.VictimPhase(recipe=recipe, seed=cell.seed, num_secrets=cell.num_secrets),
+            {"base": "base", "adapter": "adapter", "private": "private"},
+        ),
+        Stage("publish", told, {"victim": "victim"}),
+    ]
+    if isinstance(cell.bridge, s.Projection | s.RowMmse | s.Ridge | s.Mlp):
+        measured = "adapter" if recipe.releases_initial_a else "publish"
+        inputs = {"base": "base", "proxy": "proxy", "statistics": "statistics", "adapter": measured}
+        chain.append(Stage("decoder", s.DecoderPhase(bridge=cell.bridge), inputs))
+        attack_inputs["decoder"] = "decoder"
+    chain += [
+        Stage(
+            "attack",
+            s.AttackPhase(bridge=cell.bridge, inversion=cell.inversion, prior=cell.prior, seed=cell.seed),
+            attack_inputs,
+        ),
+        Stage("score", s.ScorePhase(), {"attack": "attack", "victim": "victim", "statistics": "statistics"}),
+    ]
+    return tuple(chain)
+
+
+def run(spec: s.PhaseSpec, inputs: Mapping[str, Path], out: Path, progress: Progress) -> None:
+    """Run one phase: read the folders in `inputs`, write its files and `facts.parquet` into the folder `out`.
+
+    Raises `BridgeError` for what a user can cause; anything else is a bug of ours.
+    """
+    match spec:
+        case s.ProxyPhase():
+            from bridge_core.phases import proxy
+
+            proxy.run(spec, out)
+        case s.PrivatePhase():
+            from bridge_core.phases import private
+
+            private.run(spec, inputs["proxy"], out)
+        case s.BasePhase():
+            from bridge_core.phases import base
+
+            base.run(spec, inputs["proxy"], out, progress)
+        case s.StatisticsPhase():
+            from bridge_core.phases import statistics
+
+            statistics.run(spec, inputs["base"], inputs["proxy"], out, progress)
+        case s.AdapterPhase():
+            from bridge_core.phases import adapter
+
+            adapter.run(spec, inputs["base"], out)
+        case s.VictimPhase():
+            from bridge_core.phases import victim
+
+            victim.run(spec, inputs, out, progress)
+        case s.PublishPhase():
+            from bridge_core.phases import publish
+
+            publish.run(spec, inputs["victim"], out)
+        case s.DecoderPhase():
+            from bridge_core.phases import decoder
+
+            decoder.run(spec, inputs, out, progress)
+        case s.AttackPhase():
+            from bridge_core.phases import attack
+
+            attack.run(spec, inputs, out, progress)
+        case s.ScorePhase():
+            from bridge_core.phases import score
+
+            score.run(spec, inputs, out)
+        case _:
+            assert_never(spec)
+
+
+def check(cells: tuple[s.Cell, ...]) -> None:
+    """Refuse what can be known to fail before anything is written: missing data, modules that do not match, ranks too large.
+
+    Raises `InvalidInput` with found, wanted and remedy. Imports torch.
+    """
+    from bridge_core.phases import preflight
+
+    preflight.run(cells)

@@ -1,0 +1,128 @@
+"""The victim: a base model fine-tuned by PEFT on secret images under a recipe, saved as a real adapter folder."""
+
+import copy
+from dataclasses import dataclass
+from pathlib import Path
+from typing import assert_never
+
+import torch
+from jaxtyping import Float, Int64
+from peft import LoraConfig, PeftModel, get_peft_model
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from bridge_core import spec as s
+from bridge_core.errors import Diverged, InvalidInput
+from bridge_core.gradients import weight_matrix
+from bridge_core.models import adapted_modules, logits
+
+DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+PEFT_INIT = {"default": True}
+
+
+@dataclass(frozen=True)
+class Secret:
+    """What the adapter was trained on, and the full gradient of its training: sealed."""
+
+    images: Float[Tensor, "n channels height width"]
+    labels: Int64[Tensor, "n"]
+    gradients: dict[str, Float[Tensor, "out in"]]
+    """Mean over the steps of the full gradient of W0, from the victim's own backward passes."""
+    losses: tuple[float, ...]
+    """Training loss at each step."""
+
+
+def fresh_adapter(base: nn.Module, endings: tuple[str, ...], rank: int, lora: s.Lora, seed: int, folder: Path) -> None:
+    """Let PEFT initialise a LoRA adapter on a copy of `base` and save it into `folder`.
+
+    Raises `InvalidInput` where no module matches or the rank is larger than a layer.
+    """
+    modules = adapted_modules(base, endings)
+    check_rank(base, modules, rank)
+    config = LoraConfig(
+        r=rank,
+        lora_alpha=lora.alpha,  # pyright: ignore[reportArgumentType]
+        use_rslora=lora.use_rslora,
+        target_modules=list(modules),
+        init_lora_weights=PEFT_INIT.get(lora.init_lora_weights, lora.init_lora_weights),  # pyright: ignore[reportArgumentType]
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        adapted = get_peft_model(copy.deepcopy(base), config)  # pyright: ignore[reportArgumentType]
+    adapted.save_pretrained(str(folder))
+
+
+def check_rank(base: nn.Module, modules: tuple[str, ...], rank: int) -> None:
+    """Raise `InvalidInput` where `rank` is larger than a side of an adapted weight."""
+    for name in modules:
+        out, width = weight_matrix(base.get_submodule(name))
+        if rank > min(out, width):
+            remedy = "lower the rank, exclude the cell, or set `target_modules`"
+            raise InvalidInput(f"rank {rank} on {name}, a {out} x {width} matrix", f"at most {min(out, width)}", remedy)
+
+
+def train_victim(
+    base: nn.Module, adapter: Path, images: Tensor, labels: Tensor, recipe: s.Recipe, folder: Path
+) -> Secret:
+    """Fine-tune the adapter of folder `adapter` on the secret and save it into `folder` in the recipe's number format.
+
+    `base` is left as it is. Raises `Diverged` when the loss is no longer finite.
+    """
+    model = PeftModel.from_pretrained(copy.deepcopy(base), str(adapter), is_trainable=True)  # pyright: ignore[reportArgumentType]
+    model.eval()
+    weights = _base_weights(model)
+    optimiser = _optimiser(recipe.optimiser, [p for p in model.parameters() if p.requires_grad])
+    for weight in weights.values():
+        weight.requires_grad_(True)
+    losses = [_step(model, optimiser, *_batch(images, labels, recipe, step)) for step in range(recipe.steps)]
+    gradients = {name: w.grad.flatten(1) / recipe.steps for name, w in weights.items() if w.grad is not None}
+    for weight in weights.values():
+        weight.requires_grad_(False)
+    _save(model, recipe.save_dtype, folder)
+    return Secret(images, labels, gradients, tuple(losses))
+
+
+def _batch(images: Tensor, labels: Tensor, recipe: s.Recipe, step: int) -> tuple[Tensor, Tensor]:
+    index = torch.arange(step * recipe.batch_size, (step + 1) * recipe.batch_size) % recipe.num_samples
+    return images[index], labels[index]
+
+
+def _step(model: nn.Module, optimiser: torch.optim.Optimizer, images: Tensor, labels: Tensor) -> float:
+    optimiser.zero_grad(set_to_none=True)
+    loss = F.cross_entropy(logits(model, images), labels)
+    if not torch.isfinite(loss):
+        raise Diverged(f"the victim's loss became {float(loss)}", "a finite loss", "lower the learning rate")
+    loss.backward()
+    optimiser.step()
+    return float(loss.detach())
+
+
+def _base_weights(model: nn.Module) -> dict[str, nn.Parameter]:
+    marker = ".base_layer.weight"
+    named = {n: p for n, p in model.named_parameters() if n.endswith(marker)}
+    return {n.removeprefix("base_model.model.").removesuffix(marker): p for n, p in named.items()}
+
+
+def _optimiser(optimiser: s.Optimiser, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
+    match optimiser:
+        case s.Sgd():
+            return torch.optim.SGD(
+                parameters, optimiser.learning_rate, momentum=optimiser.momentum, weight_decay=optimiser.weight_decay
+            )
+        case s.AdamW():
+            return torch.optim.AdamW(
+                parameters,
+                optimiser.learning_rate,
+                (optimiser.beta1, optimiser.beta2),
+                optimiser.epsilon,
+                optimiser.weight_decay,
+            )
+        case _:
+            assert_never(optimiser)
+
+
+def _save(model: PeftModel, dtype: str, folder: Path) -> None:
+    for name, parameter in model.named_parameters():
+        if ".lora_" in name:
+            parameter.data = parameter.data.to(DTYPES[dtype])
+    model.save_pretrained(str(folder))

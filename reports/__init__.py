@@ -1,0 +1,1 @@
+"""Paper tables and figures, read from the DuckDB file alone."""
