@@ -18,7 +18,7 @@ from benchmark.suite_check import find_problems, missing_files
 from benchmark.suite_problems import MissingFiles, Problem, SuiteProblems, shown, translate
 from benchmark.suite_schema import json_schema
 from benchmark.suite_spec import AXES, Suite, label_of, points
-from benchmark.yaml_reading import Document, read_document
+from benchmark.yaml_reading import Document, is_mapping, read_document
 from bridge_core import spec as s
 
 __all__ = ["AXES", "LabelledCell", "Suite", "expand", "json_schema", "label_of", "load_suite"]
@@ -38,11 +38,12 @@ def load_suite(path: Path) -> Suite:
     Raises `InvalidSuite` with a line for each problem, and `UnknownName` where a file is not there.
     """
     document = read_document(path)
-    if not isinstance(document.data, dict):
-        found = "empty" if document.data is None else f"found {shown(document.data)}"
+    data = document.data
+    if not is_mapping(data):
+        found = "empty" if data is None else f"found {shown(data)}"
         raise SuiteProblems([Problem((), found, "a mapping of keys").at(path, document)])
     try:
-        suite = Suite.model_validate(document.data)
+        suite = Suite.model_validate(data)
     except ValidationError as error:
         problems = _once_each(translate(error, Suite, document.data))
         raise SuiteProblems(problem.at(path, document) for problem in problems) from None

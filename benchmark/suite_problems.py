@@ -3,7 +3,7 @@
 import json
 import re
 import types
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -12,7 +12,7 @@ from typing import Any, get_args
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from benchmark.yaml_reading import Document, Place
+from benchmark.yaml_reading import Document, Place, is_mapping, is_sequence
 from bridge_core.errors import BridgeError, InvalidSuite, UnknownName
 
 _WANTED = {
@@ -162,17 +162,19 @@ def _locate(
     pydantic's `loc` also holds the tags of unions and the index of a lone value that stands for a list: left out here.
     """
     place: list[str | int] = []
-    here, owner, candidates = data, root, [root]
+    here: Any = data
+    owner = root
+    candidates: list[type[BaseModel]] = [root]
     for step in loc:
         if isinstance(step, int):
-            if isinstance(here, tuple | list):
+            if is_sequence(here):
                 place.append(step)
-                here = here[step]  # pyright: ignore[reportUnknownVariableType]
+                here = here[step]
         elif len(candidates) > 1:
             candidates = [model for model in candidates if _kind(model) == step]
         else:
             place.append(step)
-            here = here.get(step) if isinstance(here, Mapping) else None  # pyright: ignore[reportUnknownVariableType, reportUnknownMemberType]
+            here = here.get(step) if is_mapping(here) else None
             owner = candidates[0] if candidates else root
             known = owner.model_fields.get(step)
             candidates = list(_models(known.annotation)) if known else []

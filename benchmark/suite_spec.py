@@ -1,11 +1,12 @@
 """The keys of a suite file, the labels of its values, and the points they span. Imports no torch."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import product
 from typing import Annotated, Any, TypeVar
 
 from pydantic import BeforeValidator, Field, ValidationInfo, field_validator
 
+from benchmark.yaml_reading import is_mapping, is_sequence
 from bridge_core import spec as s
 from bridge_core.spec import Spec
 
@@ -26,18 +27,18 @@ AxisValue = s.Axis | int
 T = TypeVar("T")
 
 
-def _counted(value: object) -> object:
+def _counted(value: Any) -> Any:
     count = isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= 1000
-    return tuple(range(value)) if count else value  # pyright: ignore[reportArgumentType]
+    return tuple(range(value)) if count else value
 
 
-def _listed(value: object) -> object:
-    return value if isinstance(value, tuple | list) else (value,)
+def _listed(value: Any) -> Any:
+    return value if is_sequence(value) else (value,)
 
 
-def _label_list(value: object) -> object:
-    listed = value if isinstance(value, tuple | list) else (value,)
-    return tuple(str(each) if type(each) is int else each for each in listed)  # pyright: ignore[reportUnknownVariableType]
+def _label_list(value: Any) -> Any:
+    listed: tuple[Any, ...] = tuple(_listed(value))
+    return tuple(str(each) if type(each) is int else each for each in listed)
 
 
 Rank = Annotated[int, Field(ge=1, le=4096)]
@@ -123,19 +124,21 @@ class Suite(Spec):
     @field_validator("include", mode="before")
     @classmethod
     def _labels_stand_for_values(cls, entries: Any, info: ValidationInfo) -> Any:
-        if not isinstance(entries, tuple | list):
+        if not is_sequence(entries):
             return entries
-        known = {axis: {label_of(v): v for v in info.data.get(key, ())} for axis, key in AXES.items()}
+        labelled = {axis: {label_of(v): v for v in info.data.get(key, ())} for axis, key in AXES.items()}
+        return tuple(_resolved(entry, labelled) if is_mapping(entry) else entry for entry in entries)
 
-        def resolved(axis: str, value: Any) -> Any:
-            if isinstance(value, tuple | list):
-                return tuple(resolved(axis, each) for each in value)  # pyright: ignore[reportUnknownVariableType]
-            return known.get(axis, {}).get(value, value) if isinstance(value, str) else value
 
-        def entry_resolved(entry: Any) -> Any:
-            return {axis: resolved(axis, v) for axis, v in entry.items()} if isinstance(entry, dict) else entry  # pyright: ignore[reportUnknownVariableType]
+def _resolved(entry: Mapping[str, Any], labelled: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """An entry of `include`, its labels replaced by the values they stand for."""
 
-        return tuple(entry_resolved(entry) for entry in entries)  # pyright: ignore[reportUnknownVariableType]
+    def value_of(axis: str, given: Any) -> Any:
+        if is_sequence(given):
+            return tuple(value_of(axis, each) for each in given)
+        return labelled.get(axis, {}).get(given, given) if isinstance(given, str) else given
+
+    return {axis: value_of(axis, given) for axis, given in entry.items()}
 
 
 def label_of(value: AxisValue) -> str:
@@ -164,7 +167,7 @@ def _recipe_label(recipe: s.Recipe) -> str:
     return label if recipe.save_dtype == "float32" else f"{label}-{recipe.save_dtype}"
 
 
-def points(suite: Suite) -> list[tuple[dict[str, str], dict[str, AxisValue]]]:
+def points(suite: Suite) -> list[tuple[dict[str, str], dict[str, Any]]]:
     """Labels and values of every cell, by axis, each cell once."""
     axes = {axis: getattr(suite, key) for axis, key in AXES.items()}
     spanned = {labels: values for labels, values in _product(axes) if not _excluded(labels, suite)}

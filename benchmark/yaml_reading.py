@@ -4,12 +4,12 @@
 """
 
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard, cast
 
 import yaml
-from yaml.events import AliasEvent, NodeEvent
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from bridge_core.errors import InvalidSuite, UnknownName
@@ -42,8 +42,8 @@ class _CoreLoader(yaml.SafeLoader):
     depth = 0
 
     def compose_node(self, parent: Node | None, index: Any) -> Node | None:
-        event = self.peek_event()
-        if isinstance(event, NodeEvent) and not isinstance(event, AliasEvent) and getattr(event, "tag", None):
+        event = cast(Any, self).peek_event()
+        if getattr(event, "tag", None):
             raise _Refused(problem=f"the tag {event.tag!r}: tags are not read", problem_mark=event.start_mark)
         if self.depth == MAX_DEPTH:
             raise _Refused(problem=f"more than {MAX_DEPTH} levels of nesting", problem_mark=event.start_mark)
@@ -54,7 +54,7 @@ class _CoreLoader(yaml.SafeLoader):
 
 
 for _name, _pattern in _SCALARS.items():
-    _CoreLoader.add_implicit_resolver(_TAG + _name, re.compile(_pattern), None)
+    _CoreLoader.add_implicit_resolver(_TAG + _name, re.compile(_pattern), None)  # pyright: ignore[reportUnknownMemberType]
 
 
 @dataclass
@@ -69,6 +69,16 @@ class Document:
         while place and place not in self.lines:
             place = place[:-1]
         return self.lines.get(place)
+
+
+def is_sequence(value: object) -> TypeGuard[Sequence[Any]]:
+    """Whether `value` was a YAML sequence."""
+    return isinstance(value, tuple | list)
+
+
+def is_mapping(value: object) -> TypeGuard[Mapping[str, Any]]:
+    """Whether `value` was a YAML mapping."""
+    return isinstance(value, dict)
 
 
 def read_document(path: Path) -> Document:
