@@ -72,7 +72,7 @@ def expand(suite: Suite) -> tuple[LabelledCell, ...]:
     Raises `InvalidSuite` where the suite contradicts itself.
     """
     if problems := find_problems(suite):
-        raise SuiteProblems(problems)
+        raise SuiteProblems(problem.at(f"suite {suite.name}", Document()) for problem in problems)
     return tuple(
         LabelledCell(s.Cell(**point, num_secrets=suite.num_secrets), labels) for labels, point in points(suite)
     )

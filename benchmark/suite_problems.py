@@ -35,7 +35,7 @@ class Problem:
     wanted: str = ""
     remedy: str = ""
 
-    def at(self, file: Path, document: Document) -> "Problem":
+    def at(self, file: Path | str, document: Document) -> "Problem":
         """The same, its `found` led by file, line and place."""
         line = document.line(self.place)
         where = f"{file}:{line}" if line else str(file)
