@@ -60,7 +60,7 @@ KEYS = (
     ("s  S", "sort by the next column, turn the order round"),
     ("enter", "open the cell under the cursor"),
     ("escape", "back; leave the filter"),
-    ("← →", "on a cell's page: pictures of another secret"),
+    ("← →", "pictures of another secret; the rest of long log lines"),
     ("a", "other axes for the heat map"),
     ("m", "other metric in the results"),
     ("f", "show the failed cells"),

@@ -80,7 +80,7 @@ def _unpack(tensor: "NDArray[np.uint8]") -> "list[list[Image]]":
 
 
 def resize(image: "Image", columns: int, lines: int) -> "Image":
-    """Enlarge by the largest, or reduce by the smallest whole factor (mean over blocks), to fit `lines` of half-blocks."""
+    """Enlarge or reduce (mean over blocks) by a whole factor, as large as `lines` of half-blocks hold."""
     import numpy as np
 
     height, width = image.shape[:2]

@@ -1,7 +1,5 @@
 """Words, signs and colours that all screens share. Untrusted text passes `plain` and is never read as markup."""
 
-import unicodedata
-
 from rich.cells import cell_len, set_cell_size
 
 from benchmark.tui.records import CellState, TaskState
@@ -32,18 +30,13 @@ TITLES = {"psnr": "PSNR", "ssim": "SSIM", "mse": "MSE", "gradient_cosine": "cosi
 
 def plain(text: str) -> str:
     """One printable line: control and format characters out, white space and line ends as single blanks."""
-    kept = [" " if character.isspace() else character for character in text if _printable(character)]
+    kept = [c for c in text if c.isprintable() or c.isspace()]
     return " ".join("".join(kept).split())
 
 
 def plain_lines(text: str) -> str:
     """As `plain`, but line ends and indentation stay: for tracebacks."""
-    kept = [character for character in text.expandtabs(4) if character == "\n" or _printable(character)]
-    return "".join(kept).strip("\n")
-
-
-def _printable(character: str) -> bool:
-    return character.isspace() or not unicodedata.category(character).startswith("C")
+    return "".join([c for c in text.expandtabs(4) if c == "\n" or c.isprintable()]).strip("\n")
 
 
 def fit(text: str, width: int, right: bool = False) -> str:

@@ -74,8 +74,8 @@ class CellTable(ScrollView, can_focus=True):
         self.cursor = 0
 
     def show(self, cells: list[CellView], columns: tuple[TableColumn, ...], order: Order) -> None:
-        """Show `cells` in this order."""
-        chosen = self.chosen
+        """Show `cells` in this order. Live changes leave the cursor on its cell and the cell where it is on the screen."""
+        chosen, before = self.chosen, self.cursor
         if chosen is not None and not (self.cursor < len(cells) and cells[self.cursor] is chosen):
             places = {id(cell): place for place, cell in enumerate(cells)}
             self.cursor = places.get(id(chosen), min(self.cursor, max(0, len(cells) - 1)))
@@ -83,7 +83,13 @@ class CellTable(ScrollView, can_focus=True):
         size = Size(sum(column.width + 2 for column in columns), len(cells) + 1)
         if size != self.virtual_size:
             self.virtual_size = size
+        if self.cursor != before:
+            self.scroll_to(y=self.scroll_offset.y + self.cursor - before, animate=False)
         self.refresh()
+
+    def rewind(self) -> None:
+        """Put the cursor on the first line."""
+        self.action_move(-len(self.cells))
 
     @property
     def chosen(self) -> CellView | None:
@@ -139,7 +145,8 @@ class CellTable(ScrollView, can_focus=True):
             strip = Strip(self._row(self.cells[line], under_cursor=line == self.cursor))
         else:
             return Strip.blank(width, self.rich_style)
-        base = self._style("cursor") if y and line == self.cursor and self.has_focus else self.rich_style
+        base = self.rich_style + self._style("head") if y == 0 else self.rich_style
+        base = self._style("cursor") if y and line == self.cursor and self.has_focus else base
         return strip.crop_extend(self.scroll_offset.x, self.scroll_offset.x + width, base).apply_style(base)
 
     def _style(self, part: str) -> Style:

@@ -70,7 +70,7 @@ class Cells(Vertical):
         self.query_one("#filter", Input).value = query
         self.query_one("#filter", Input).display = bool(query)
         self.query_text = query
-        self.show(0.0)
+        self._select()
 
     def close_filter(self, keep: bool) -> None:
         """Back to the table; the filter is forgotten unless `keep`."""
@@ -84,18 +84,18 @@ class Cells(Vertical):
         place = keys.index(self.order.column) if self.order.column in keys else 0
         column = keys[(place + 1) % len(keys)]
         self.order = Order(column, reverse=column in ("psnr", "ssim"))
-        self.show(0.0)
+        self._select()
 
     def reverse(self) -> None:
         """Turn the order round."""
         self.order = Order(self.order.column, not self.order.reverse)
-        self.show(0.0)
+        self._select()
 
     @on(Input.Changed, "#filter")
     def _typed(self, event: Input.Changed) -> None:
         if event.value != self.query_text:
             self.query_text = event.value
-            self.show(0.0)
+            self._select()
 
     @on(Input.Submitted, "#filter")
     def _submitted(self) -> None:
@@ -105,4 +105,9 @@ class Cells(Vertical):
     def _head_clicked(self, event: CellTable.HeadClicked) -> None:
         same = event.column == self.order.column
         self.order = Order(event.column, reverse=not self.order.reverse if same else False)
+        self._select()
+
+    def _select(self) -> None:
+        """Draw a new selection from its first line."""
         self.show(0.0)
+        self.query_one(CellTable).rewind()

@@ -29,7 +29,7 @@ class Workers(VerticalScroll):
 
     def show(self, now: float) -> None:
         """Draw the workers as they are at `now` (seconds since the epoch)."""
-        width = max(40, self.size.width - 4)
+        width = max(40, self.screen.size.width - 4)
         blocks: list[Content] = []
         for worker, keys in list(present_tasks(self.view).items())[:MAX_SHOWN]:
             ended = wording.plural(self.view.workers.get(worker, 0), "task")
@@ -43,7 +43,7 @@ class Workers(VerticalScroll):
         self.query_one("#workers", Static).update(text)
 
     def _task_lines(self, task: TaskView, now: float, width: int) -> list[Content]:
-        attempt = f"attempt {task.attempt}, step {task.step} of {task.total}"
+        attempt = f"attempt {task.attempt}" + (f", step {task.step} of {task.total}" if task.total else "")
         lines = [
             Content.assemble("  ", task_line(task, self.view.name_of(task), now, width - 2)),
             Content.styled(f"    task {wording.plain(task.key)[:12]}, {attempt}", "$secondary"),
