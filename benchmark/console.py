@@ -1,15 +1,17 @@
 """A run told in plain lines, for where there is no terminal, and as JSON lines for scripts."""
 
+import json
 import sys
 import time
-from collections.abc import Callable
-from typing import TextIO
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Literal, TextIO
 
 from benchmark import events as e
 from benchmark.tui.records import IN_STORE, CellView
 from benchmark.tui.state import View
 from benchmark.tui.summary import elapsed, time_left
-from benchmark.tui.wording import duration, metric, plain, plural, rough
+from benchmark.tui.wording import duration, metric, plain, plain_lines, plural, rough
 
 SECONDS_BETWEEN_PROGRESS = 15.0
 TOLD_METRICS = ("psnr", "ssim", "heldout_cosine", "heldout_accuracy", "loss", "final_matching_loss")
@@ -30,16 +32,19 @@ def complain(text: str, level: str = "error") -> None:
 
 def json_log(event: e.AnyEvent) -> None:
     """Write the event to standard output as one line of JSON."""
-    print(event.model_dump_json(), flush=True)
+    # Not model_dump_json: pydantic would write NaN, which is a result, as null.
+    print(json.dumps(event.model_dump(mode="json")), flush=True)
 
 
 class PlainLog:
     """Writes the events that a reader waits for, and now and then how far the running tasks are."""
 
-    def __init__(self, out: TextIO | None = None, quiet: bool = False) -> None:
+    def __init__(self, out: TextIO | None = None, quiet: bool = False, suite: Path | None = None) -> None:
         self.view = View()
         self.out = out or sys.stdout
         self.quiet = quiet
+        self.suite = suite
+        """Named in the command that the last line suggests."""
         self._last_progress = 0.0
 
     def __call__(self, event: e.AnyEvent) -> None:
@@ -105,7 +110,12 @@ class PlainLog:
     def _ending(self, event: e.RunFinished) -> str:
         cached = sum(task.state in IN_STORE and task.seconds is None for task in self.view.tasks.values())
         told = f"{plural(event.finished_cells, 'cell')} finished, {event.failed_cells} failed"
-        return f"{told}, {plural(cached, 'task')} cached, in {duration(elapsed(self.view, event.time))}"
+        told += f", {plural(cached, 'task')} cached, in {duration(elapsed(self.view, event.time))}"
+        return f"{told}; next: {self._next(event.exit_code)}" if self.suite else told
+
+    def _next(self, exit_code: int) -> str:
+        again = f"bridge bench run {self.suite}"
+        return {0: f"bridge report {self.suite}", 1: f"bridge bench logs, then {again}"}.get(exit_code, again)
 
 
 def cell_text(cell: CellView, view: View) -> str:
@@ -123,3 +133,29 @@ def _varies(view: View, axis: str) -> bool:
 def _metrics(metrics: dict[str, float]) -> str:
     told = [f"{name} {metric(name, metrics[name])}" for name in TOLD_METRICS if name in metrics]
     return f" ({', '.join(told)})" if told else ""
+
+
+def say_lines(text: str) -> None:
+    """Write lines to standard output, indented."""
+    for line in plain_lines(text).splitlines():
+        print(f"    {line}")
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Print a table; without a terminal it is as wide as it needs to be."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    terminal = sys.stdout.isatty()
+    drawn = Table(box=box.SIMPLE_HEAD if terminal else None, pad_edge=terminal, header_style="bold")
+    for column in columns:
+        drawn.add_column(column)
+    for row in rows:
+        drawn.add_row(*(Text(plain(str(value)), justify=_side(value)) for value in row))
+    Console(width=None if terminal else 1_000, highlight=False, file=sys.stdout).print(drawn)
+
+
+def _side(value: object) -> Literal["left", "right"]:
+    return "right" if isinstance(value, int | float) else "left"

@@ -75,9 +75,13 @@ def place_text(place: Place) -> str:
 
 
 def shown(value: Any) -> str:
-    """A value as JSON, on one line, cut to 60 characters."""
-    text = json.dumps(value, ensure_ascii=False, default=str)
+    """A value as JSON, on one line, printable, cut to 60 characters."""
+    text = "".join(map(_printable, json.dumps(value, ensure_ascii=False, default=str)))
     return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _printable(character: str) -> str:
+    return character if character.isprintable() else character.encode("unicode_escape").decode()
 
 
 def names(values: Iterable[str]) -> str:
@@ -94,7 +98,7 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 
 def translate(error: ValidationError, root: type[BaseModel], data: Any) -> list[Problem]:
-    """pydantic's errors as problems, their places as the author of the file wrote them."""
+    """The errors of pydantic as problems, their places as the author of the file wrote them."""
     return [_problem(detail, root, data) for detail in error.errors(include_url=False) if not _echo(detail)]
 
 

@@ -1,0 +1,12 @@
+"""Arguments that several commands share."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Suite = Annotated[Path, typer.Argument(help="Suite file (YAML).", show_default=False)]
+Store = Annotated[Path, typer.Option("--store", envvar="BRIDGE_STORE", help="Folder of artefacts, runs and results.")]
+Run = Annotated[str | None, typer.Argument(help="Run id, or its beginning; the latest run if not given.")]
+
+DEFAULT_STORE = Path(".bridge")

@@ -1,0 +1,39 @@
+"""MLflow's web interface, started on the runs of a store."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+from benchmark.console import say
+from benchmark.filling import default_tracking_uri
+from bridge_core.errors import UnknownName
+
+
+def serve_ui(store: Path, tracking_uri: str | None, port: int) -> int:
+    """Start `mlflow ui` and wait for its end; its exit code.
+
+    Raises `UnknownName` where the store has no runs in MLflow yet.
+    """
+    if tracking_uri is None and not (store / "mlflow.db").is_file():
+        raise UnknownName(
+            f"no MLflow runs in {store}", "a store with a finished run", "bridge bench run SUITE makes one"
+        )
+    uri = tracking_uri or default_tracking_uri(store)
+    say(f"http://127.0.0.1:{port} shows {uri}; Ctrl-C ends it")
+    command = [
+        sys.executable,
+        "-m",
+        "mlflow",
+        "ui",
+        "--backend-store-uri",
+        uri,
+        "--host",
+        "127.0.0.1",
+        "--port",
+        str(port),
+    ]
+    artefacts = ["--serve-artifacts", "--artifacts-destination", (store.absolute() / "mlartifacts").as_uri()]
+    try:
+        return subprocess.call([*command, *artefacts])
+    except KeyboardInterrupt:
+        return 0
