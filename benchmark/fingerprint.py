@@ -1,7 +1,7 @@
 """The code version of a phase: a hash of all source of ours that it can reach, found without importing any of it.
 
-From `bridge_core/phases/<phase>.py`, imports are followed through the syntax trees, also those inside functions. Comments,
-docstrings and layout do not count. Imports by computed names are not seen: the core has none.
+From `bridge_core/phases/<phase>.py`, imports are followed through the syntax trees, also those inside functions.
+Comments, docstrings and layout do not count. Imports by computed names are not seen: the core has none.
 """
 
 import ast
@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
+from typing import cast
 
 LEFT_OUT = ("", "spec", "errors", "facts", "phases")
 """Modules of the package that never make a phase run again: the package's own door, the spec (its content is hashed by
@@ -91,14 +92,15 @@ def _meaning(path: Path) -> str:
     tree = ast.parse(path.read_bytes(), filename=str(path))
     for node in ast.walk(tree):
         for block in ("body", "orelse", "finalbody"):
-            statements = getattr(node, block, None)
-            if isinstance(statements, list):
+            found: object = getattr(node, block, None)
+            if isinstance(found, list):
+                statements = cast(list[object], found)
                 kept = [statement for statement in statements if not _is_string(statement)]
                 setattr(node, block, kept or ([ast.Pass()] if statements else []))
     return ast.dump(tree)
 
 
-def _is_string(statement: ast.AST) -> bool:
+def _is_string(statement: object) -> bool:
     return (
         isinstance(statement, ast.Expr)
         and isinstance(statement.value, ast.Constant)

@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, cast
 
 from pydantic import BaseModel
 
@@ -117,16 +117,14 @@ _ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=Fal
 
 def _unsigned_zeros(value: object) -> object:
     if isinstance(value, dict):
-        return {key: _unsigned_zeros(item) for key, item in value.items()}  # pyright: ignore[reportUnknownVariableType]
+        return {key: _unsigned_zeros(item) for key, item in cast(dict[str, object], value).items()}
     if isinstance(value, list | tuple):
-        return [_unsigned_zeros(item) for item in value]  # pyright: ignore[reportUnknownVariableType]
+        return [_unsigned_zeros(item) for item in cast(list[object], value)]
     return value + 0.0 if isinstance(value, float) else value
 
 
 def _sha256(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
-
-
 
 
 class _Canonical:

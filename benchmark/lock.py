@@ -4,7 +4,7 @@ import fcntl
 import os
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -29,7 +29,7 @@ class Owner(BaseModel):
 
 
 @contextmanager
-def hold(path: Path, suite: str) -> Iterator[Owner]:
+def hold(path: Path, suite: str) -> Generator[Owner, None, None]:
     """Hold the lock file `path` for the time of the block.
 
     Raises `StoreLocked` where another process holds it.

@@ -9,7 +9,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -39,7 +39,7 @@ SMALL_BYTES = 1 << 16
 
 
 @contextmanager
-def _faults(root: Path) -> Iterator[None]:
+def _faults(root: Path) -> Generator[None, None, None]:
     try:
         yield
     except OSError as error:
@@ -217,7 +217,7 @@ class Store:
         return removed
 
     @contextmanager
-    def lock(self, suite: str) -> Iterator[Owner]:
+    def lock(self, suite: str) -> Generator[Owner, None, None]:
         """Hold the store for one driver; what dead drivers left half done is swept.
 
         Raises `StoreLocked` naming host, process and since when.

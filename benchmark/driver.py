@@ -1,0 +1,190 @@
+"""The driver's loop: sends ready tasks to an engine, and turns what comes back into standings and events.
+
+A failing task takes along what stands on it and nothing else. What is in the store is never made again; an artefact
+that turns out corrupt is quarantined, and made again before the task that needs it.
+"""
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from benchmark import events as e
+from benchmark.engines import Ended, Engine, Lost, Message, Progressed, Started
+from benchmark.graph import Graph, PlannedCell
+from benchmark.ledger import Ledger
+from benchmark.store import Store
+from benchmark.worker import Execute, Failure, Order, Outcome
+
+PUMP_SECONDS = 0.2
+MAX_SECOND_CHANCES = 5
+"""Times in one run that a task is put back through no fault of its own: corrupt input, worker lost before it began."""
+
+
+@dataclass
+class Driver:
+    """One run of a graph."""
+
+    graph: Graph
+    store: Store
+    emit: Callable[[e.AnyEvent], None]
+    execute: Execute
+    retries: int
+    """Further attempts after a worker was lost."""
+    threads: int | None
+    """Of torch, in each worker."""
+    stop: threading.Event
+    cached: set[str] = field(init=False, default_factory=set[str])
+    """Keys that the store had."""
+    made: set[str] = field(init=False, default_factory=set[str])
+    """Keys that this run has made."""
+
+    def __post_init__(self) -> None:
+        self.ledger = Ledger(self.graph)
+        self._metrics: dict[str, dict[str, float]] = {}
+        self._flying: set[str] = set()
+        self._begun: set[tuple[str, int]] = set()
+        self._losses: Counter[str] = Counter()
+        self._second_chances: Counter[str] = Counter()
+
+    def take_cached(self) -> bool:
+        """Count what the store has, quarantine what is visibly corrupt there; whether anything is left to run."""
+        for key in self.graph.tasks:
+            if self.stop.is_set():
+                return False
+            if self.store.path(key).exists() and not self._quarantine_if_corrupt(key, full=False):
+                self.cached.add(key)
+                self.emit(e.TaskCached(time=time.time(), key=key))
+                self._finish(key, self.store.manifest(key).metrics)
+        return len(self.cached) < len(self.graph.tasks)
+
+    def drive(self, engine: Engine) -> None:
+        """Run until nothing is left that can be done, or until `stop`. Closes the engine."""
+        ended = False
+        try:
+            while not self.stop.is_set():
+                self._dispatch(engine)
+                if not self._flying:
+                    ended = True
+                    return
+                engine.pump(self._take, PUMP_SECONDS)
+        finally:
+            engine.close(kill=not ended)
+
+    def _dispatch(self, engine: Engine) -> None:
+        for _ in range(engine.free_slots()):
+            key = self.ledger.next_ready()
+            if key is None:
+                return
+            self._flying.add(key)
+            order = Order(self.graph.tasks[key], self.store.root, self.ledger.start(key), self.execute, self.threads)
+            engine.submit(order)
+
+    def _take(self, message: Message) -> None:
+        if self.stop.is_set():
+            return  # workers that die with the terminal's Ctrl-C are no losses
+        match message:
+            case Started():
+                self._begin(message)
+            case Progressed():
+                self._tell_progress(message)
+            case Ended():
+                self._end(message.key, message.attempt, message.outcome)
+            case Lost():
+                self._lose(message)
+
+    def _begin(self, message: Started) -> None:
+        # A scheduler that is not ours may move an order to another worker by itself: only its first start is told.
+        if (message.key, message.attempt) not in self._begun:
+            self._begun.add((message.key, message.attempt))
+            self.emit(e.TaskStarted(time=message.time, key=message.key, worker=message.worker, attempt=message.attempt))
+
+    def _tell_progress(self, told: Progressed) -> None:
+        self.emit(
+            e.TaskProgressed(time=told.time, key=told.key, step=told.step, total=told.total, metrics=told.metrics)
+        )
+
+    # --- how a task ends ----------------------------------------------------------------------------------------------
+
+    def _end(self, key: str, attempt: int, outcome: Outcome) -> None:
+        self._flying.discard(key)
+        if outcome.failure is not None:
+            self._fail(key, attempt, outcome.failure, again=self._mend_inputs(key, outcome.failure))
+            return
+        self.made.add(key)
+        self.emit(e.TaskFinished(time=time.time(), key=key, seconds=outcome.seconds, metrics=outcome.metrics))
+        self._finish(key, outcome.metrics)
+
+    def _lose(self, lost: Lost) -> None:
+        self.store.sweep(lost.key)
+        if self.store.has(lost.key):  # the worker died after its commit: nothing is lost
+            manifest = self.store.manifest(lost.key)
+            self._end(lost.key, lost.attempt, Outcome(manifest.seconds, manifest.metrics))
+            return
+        self._flying.discard(lost.key)
+        self._fail(lost.key, lost.attempt, lost.failure, again=self._may_retry(lost))
+
+    def _finish(self, key: str, metrics: dict[str, float]) -> None:
+        self._metrics[key] = metrics
+        for cell in self.ledger.finish(key):
+            self.emit(e.CellFinished(time=time.time(), cell=cell.id, metrics=self._cell_metrics(cell)))
+
+    def _cell_metrics(self, cell: PlannedCell) -> dict[str, float]:
+        """Of all its tasks; where two measure the same name, the later stage counts."""
+        return {name: value for key in cell.tasks.values() for name, value in self._metrics[key].items()}
+
+    def _fail(self, key: str, attempt: int, failure: Failure, again: bool) -> None:
+        self.emit(
+            e.TaskFailed(
+                time=time.time(),
+                key=key,
+                attempt=attempt,
+                cause=failure.cause,
+                message=failure.message,
+                traceback=failure.traceback,
+                final=not again,
+            )
+        )
+        if again:
+            self.ledger.put_back(key)
+            return
+        fallout = self.ledger.give_up(key)
+        for skipped in fallout.skipped:
+            self.emit(e.TaskSkipped(time=time.time(), key=skipped, because=key))
+        for cell in fallout.failed_cells:
+            self.emit(e.CellFailed(time=time.time(), cell=cell.id, key=key, cause=failure.cause))
+
+    def _may_retry(self, lost: Lost) -> bool:
+        if lost.failure.cause == "Timeout":
+            return False
+        if not lost.started:
+            return self._second_chance(lost.key)
+        self._losses[lost.key] += 1
+        return self._losses[lost.key] <= self.retries
+
+    def _mend_inputs(self, key: str, failure: Failure) -> bool:
+        """Where an input does not hold, have it made again; whether the task gets another turn after it."""
+        inputs = self.graph.tasks[key].inputs.values()
+        suspects = {failure.corrupt_input} & set(inputs) | {made for made in inputs if not self.store.has(made)}
+        if not suspects or not self._second_chance(key):
+            return False
+        for made in suspects:
+            # Another task may have found it first: then it is quarantined, and on its way or made again already.
+            if made in self.cached | self.made and self._quarantine_if_corrupt(made, full=True):
+                self.cached.discard(made)
+                self.made.discard(made)
+                self.ledger.reopen(made)
+        return True
+
+    def _second_chance(self, key: str) -> bool:
+        self._second_chances[key] += 1
+        return self._second_chances[key] <= MAX_SECOND_CHANCES
+
+    def _quarantine_if_corrupt(self, key: str, full: bool) -> bool:
+        problem = self.store.verify(key, full) if self.store.path(key).exists() else "it is gone"
+        if problem is not None:
+            phase = self.graph.tasks[key].phase
+            message = f"artefact {key[:12]} of {phase} is corrupt and will be made again: {problem}"
+            self.emit(e.Logged(time=time.time(), level="warning", message=message))
+        return problem is not None
