@@ -61,7 +61,7 @@ class PlainLog:
                 sizes = f"{plural(len(event.cells), 'cell')}, {plural(len(event.tasks), 'task')}"
                 return f"run {event.run}: {event.suite}, {sizes}, {plural(event.workers, 'worker')}"
             case e.TaskStarted():
-                return f"{self._named(event.key)} started" + (f", attempt {event.attempt}" if event.attempt > 1 else "")
+                return f"{self._named(event.key)} started again, attempt {event.attempt}" if event.attempt > 1 else ""
             case e.TaskProgressed():
                 return self._progress(event)
             case e.TaskFinished():

@@ -54,7 +54,7 @@ def fill(
 
 @contextmanager
 def fresh_warehouse(graph: Graph, store: Store) -> Generator[Path]:
-    """A DuckDB file of all that the store holds of `graph` now: the store's own, or a new one aside where that is older."""
+    """A DuckDB file of what the store holds of `graph` now: the store's own, or a new one aside where that is older."""
     marked = _marks(store).get("warehouse", {}).get(graph.suite, "")
     if marked.startswith(f"{_state(graph, store)}:") and warehouse_path(store).is_file():
         yield warehouse_path(store)

@@ -77,7 +77,7 @@ def unfinished(graph: Graph, store: Store | None) -> tuple[PlannedCell, ...]:
 def _run(graph: Graph, store: Store, request: Request, observe: Observer) -> int:
     from benchmark.filling import fill
     from benchmark.journal import Journal
-    from benchmark.scheduler import RunOptions, num_cores, run_graph
+    from benchmark.scheduler import INTERRUPTED, RunOptions, num_cores, run_graph
 
     options = RunOptions(
         workers=num_cores() if request.workers is None else request.workers,
@@ -95,7 +95,8 @@ def _run(graph: Graph, store: Store, request: Request, observe: Observer) -> int
             observe(warning)
 
         outcome = run_graph(graph, store, journal, options, listener)
-        fill(graph, store, listener.failed, request.tracking_uri, warn)
+        if outcome.exit_code != INTERRUPTED:
+            fill(graph, store, listener.failed, request.tracking_uri, warn)
     listener.let_go()
     return outcome.exit_code
 
