@@ -176,13 +176,13 @@ class MonitorApp(App[int]):
             code = self.view.finish.exit_code
         if code is not None:
             sign, style = ("✓", "$success") if code == 0 else ("✗", "$error")
-            return Standing(sign, END_WORDS.get(code, f"ended with exit code {code}"), style)
+            return Standing(sign, END_WORDS.get(code, f"ended with exit code {code}"), style, over=True)
         if self._stopping:
             return Standing("■", "stopping", "$warning")
         if self.view.run is None:
             return Standing("·", "waiting for the journal", "$secondary")
         if self.driver is None and is_gone(self.view.run):
-            return Standing("✗", "its driver is gone", "$error")
+            return Standing("✗", "its driver is gone", "$error", over=True)
         return Standing("▸", "running", "$accent")
 
     async def action_quit(self) -> None:
@@ -210,13 +210,15 @@ class MonitorApp(App[int]):
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Keys of a tab work, and stand in the footer, where that tab is in front."""
-        if action in ("show_tab", "failed_cells", *self.WHERE) and len(self.screen_stack) > 1:
+        if action in self.WHERE and len(self.screen_stack) > 1:
             return False
         tab = self.WHERE.get(action)
         return super().check_action(action, parameters) if tab is None or self._tabs.active == tab else False
 
     def action_show_tab(self, tab: str) -> None:
-        """Bring a tab to the front."""
+        """Bring a tab to the front, from wherever it is asked for."""
+        while len(self.screen_stack) > 1:
+            self.pop_screen()
         self._tabs.active = tab
 
     def on_tabbed_content_tab_activated(self, event: TabbedContent.TabActivated) -> None:
@@ -249,7 +251,7 @@ class MonitorApp(App[int]):
 
     def action_failed_cells(self) -> None:
         """Show the failed cells."""
-        self._tabs.active = "cells"
+        self.action_show_tab("cells")
         self.screen.query_one(Cells).filter_by("state:failed")
 
     def action_axes(self) -> None:

@@ -167,6 +167,21 @@ async def test_results_workers_axes_theme_and_help(tmp_path: Path) -> None:
         assert len(pilot.app.screen.query(Footer)) == 1
 
 
+@pytest.mark.asyncio
+async def test_the_command_palette_leads_anywhere_from_a_cells_page(tmp_path: Path) -> None:
+    async with app_on(tmp_path, EVENTS).run_test(size=(80, 24)) as pilot:
+        await pilot.press("2", "enter")
+        await until(pilot, "no pictures in the store yet")
+        await pilot.press("ctrl+p", *"failed cells")
+        await until(pilot, "Key f")
+        await pilot.press("enter", "enter")
+        await until(pilot, "3 of 72 cells")
+        await pilot.press("enter")
+        await until(pilot, "Traceback")
+        await pilot.press("5")
+        await until(pilot, "run ended with exit code 1: 69 cells finished, 3 failed")
+
+
 # --- leaving ----------------------------------------------------------------------------------------------------------
 
 SLEEPER = "import sys, time\nprint('up', flush=True)\ntry: time.sleep(60)\nexcept KeyboardInterrupt: sys.exit(130)"
@@ -222,7 +237,7 @@ async def test_a_driver_that_dies_without_a_word_is_told(tmp_path: Path) -> None
         driver.process.send_signal(signal.SIGKILL)
         driver.process.wait(10)
         app.draw()
-        await until(pilot, "✗ ended with exit code -9")
+        assert " left " not in await until(pilot, "✗ ended with exit code -9")
         await pilot.press("q")
     assert app.return_value == -9
 

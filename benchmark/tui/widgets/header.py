@@ -17,6 +17,8 @@ class Standing:
     sign: str
     word: str
     style: str
+    over: bool = False
+    """Nothing more will come."""
 
 
 class RunHeader(Widget):
@@ -32,7 +34,8 @@ class RunHeader(Widget):
 
     def show(self, standing: Standing, now: float, num_unreadable: int = 0) -> None:
         """Draw the run as it stands at `now` (seconds since the epoch)."""
-        self.standing, self.now, self.num_unreadable = standing, now, num_unreadable
+        self.standing, self.num_unreadable = standing, num_unreadable
+        self.now = self.view.last_time if standing.over else now
         self.refresh()
 
     def render(self) -> Content:
@@ -54,7 +57,7 @@ class RunHeader(Widget):
         if run is None:
             return []
         parts = [wording.duration(elapsed(self.view, self.now))]
-        left = time_left(self.view, self.now) if self.view.finish is None else None
+        left = None if self.standing.over else time_left(self.view, self.now)
         if left is not None:
             parts.append(f"{'about' if left.complete else 'at least'} {wording.rough(left.seconds)} left")
         if self.num_unreadable:

@@ -54,7 +54,9 @@ class Picture(Widget):
         return strip.apply_style(self.rich_style).crop_extend(0, width, self.rich_style)
 
     def _draw(self) -> None:
-        lines = self._lines(self.gallery) if isinstance(self.gallery, Gallery) else [[Segment(self.gallery)]]
+        lines = (
+            self._lines(self.gallery) if isinstance(self.gallery, Gallery) else [[Segment(wording.plain(self.gallery))]]
+        )
         self._strips = [Strip(line) for line in lines]
         self.refresh(layout=True)
 
