@@ -202,7 +202,7 @@ def on_local_cluster(limits: Limits, logs: Path | None) -> DaskEngine:
             n_workers=limits.workers,
             threads_per_worker=1,
             processes=True,
-            dashboard_address=None,  # pyright: ignore[reportArgumentType] - None is what switches it off
+            scheduler_kwargs={"dashboard": False, "dashboard_address": "127.0.0.1:0"},
             memory_limit=MEMORY_LIMIT,
             silence_logs=logging.CRITICAL,
         )
