@@ -1,0 +1,77 @@
+# Every target sets up what it needs. `make` lists them.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP_INSTALL := $(BIN)/python -m pip install --constraint constraints.txt
+FASHION_MNIST := /usr/share/datasets/fashion-mnist
+
+.DELETE_ON_ERROR:
+.PHONY: help quickstart vision test slow check format data benchmark lock clean
+
+help:  ## list the targets
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-18s %s\n", $$1, $$2 }'
+
+quickstart: $(VENV)/.installed  ## train adapters on secret digits, get the digits back, print the table
+	$(BIN)/bridge bench run suites/quickstart.yaml --plain
+	$(BIN)/bridge report suites/quickstart.yaml
+
+vision: $(VENV)/.installed  ## the first paper table: models x ranks x data sets x seeds; about an hour on 2 cores
+	$(BIN)/bridge bench run suites/vision.yaml --plain
+	$(BIN)/bridge report suites/vision.yaml
+
+test: $(VENV)/.installed-dev  ## the tests
+	$(BIN)/python -m pytest
+
+slow: $(VENV)/.installed-dev  ## the tests that take longer
+	$(BIN)/python -m pytest -m slow
+
+check: $(VENV)/.installed-dev  ## style, types, import directions, and that generated files are up to date
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+	$(BIN)/lint-imports
+	$(BIN)/bridge schema | diff - suites/suite.schema.json
+	$(BIN)/python -m pytest -q tests/docs -k stored
+
+format: $(VENV)/.installed-dev  ## mend style; write the suites' schema and the notebook's outputs anew
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(BIN)/bridge schema > suites/suite.schema.json
+	$(BIN)/python -m tests.docs.execute docs/derivation.ipynb
+
+data:  ## fetch Fashion-MNIST's Debian package into ./data, without root, where the system has none
+	@if [ -d $(FASHION_MNIST) ]; then echo "Fashion-MNIST is in $(FASHION_MNIST)"; else $(MAKE) --no-print-directory data/fashion-mnist; fi
+
+data/fashion-mnist:
+	@command -v apt-get > /dev/null && command -v dpkg > /dev/null || \
+		{ echo "error: no apt-get here; put Fashion-MNIST's four IDX files into $@ yourself" >&2; exit 1; }
+	mkdir -p data && echo '*' > data/.gitignore
+	cd data && apt-get download dataset-fashion-mnist && dpkg -x dataset-fashion-mnist_*.deb unpacked
+	mv data/unpacked$(FASHION_MNIST) $@
+	rm -r data/unpacked data/dataset-fashion-mnist_*.deb
+	@echo "Fashion-MNIST is in $@: a suite names it as {kind: fashion_mnist, folder: $@}"
+
+benchmark: $(VENV)/.installed-dev  ## speed: simulated pairs against a loop of PEFT steps, start of the command line
+	for script in benchmarks/*.py; do $(BIN)/python $$script || exit 1; done
+
+lock: $(VENV)/.installed-dev  ## write constraints.txt anew from what is installed
+	{ sed '/^[^#]/d' constraints.txt; \
+	  $(BIN)/python -m pip freeze --all --exclude-editable --exclude pip | sed 's/+.*//' | sort -f; } > $(VENV)/lock
+	mv $(VENV)/lock constraints.txt
+
+clean:  ## remove the environment and caches; .bridge and report stay
+	rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+
+$(VENV)/.installed: pyproject.toml constraints.txt | $(BIN)/python
+	$(PIP_INSTALL) --editable '.[data]'
+	@touch $@
+
+$(VENV)/.installed-dev: pyproject.toml constraints.txt | $(BIN)/python
+	$(PIP_INSTALL) --editable '.[data,dev]'
+	@touch $@ $(VENV)/.installed
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "error: $$($(PYTHON) --version 2>&1 || echo no $(PYTHON)); wanted Python 3.11 or newer; make PYTHON=python3.11 ..." >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
