@@ -217,21 +217,25 @@ class MonitorApp(App[int]):
 
     def action_show_tab(self, tab: str) -> None:
         """Bring a tab to the front, from wherever it is asked for."""
+        if len(self.screen_stack) > 1:
+            # A focus that comes back with its screen would bring its own tab to the front.
+            self.screen_stack[0].set_focus(None)
         while len(self.screen_stack) > 1:
             self.pop_screen()
         self._tabs.active = tab
+        self._focus_pane()
 
     def on_tabbed_content_tab_activated(self, event: TabbedContent.TabActivated) -> None:
-        """Draw the tab that came to the front; let its keys go to its table."""
+        """Draw the tab that came to the front, and let the keys go to its table."""
         del event
         self.draw()
-        for target in self._pane.query("CellTable, DataTable"):
-            target.focus()
-        if isinstance(self._pane, Workers | LogLines):
-            self._pane.focus()
-        elif isinstance(self._pane, Overview):
-            self.screen_stack[0].set_focus(None)
+        self._focus_pane()
         self.refresh_bindings()
+
+    def _focus_pane(self) -> None:
+        pane = self._pane
+        targets = [pane] if pane.can_focus else list(pane.query("CellTable, DataTable"))
+        self.screen_stack[0].set_focus(targets[0] if targets else None)
 
     def action_filter(self) -> None:
         """Type a filter."""
@@ -284,5 +288,5 @@ class MonitorApp(App[int]):
         yield SystemCommand("Show failed cells", "Key f", self.action_failed_cells)
         yield SystemCommand("Dark or light", "Key d", self.action_toggle_theme)
         yield SystemCommand("Keys and signs", "Key ?", self.action_help)
-        theirs = super().get_system_commands(screen)  # pyright: ignore[reportUnknownMemberType]
+        theirs = super().get_system_commands(screen)
         yield from (command for command in theirs if command.title != "Keys")

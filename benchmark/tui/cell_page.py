@@ -97,7 +97,7 @@ class CellPage(Screen[None]):
     @work(thread=True, exclusive=True)
     def _load(self, key: str) -> None:
         gallery = load_gallery(self.store, key)
-        self.app.call_from_thread(self._show_pictures, gallery)  # pyright: ignore[reportUnknownMemberType]
+        self.app.call_from_thread(self._show_pictures, gallery)
 
     def _show_pictures(self, gallery: Gallery | str) -> None:
         if self.is_mounted:

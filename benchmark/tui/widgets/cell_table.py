@@ -74,7 +74,7 @@ class CellTable(ScrollView, can_focus=True):
         self.cursor = 0
 
     def show(self, cells: list[CellView], columns: tuple[TableColumn, ...], order: Order) -> None:
-        """Show `cells` in this order. Live changes leave the cursor on its cell and the cell where it is on the screen."""
+        """Show `cells` in this order; the cursor stays on its cell, and the cell where it is on the screen."""
         chosen, before = self.chosen, self.cursor
         if chosen is not None and not (self.cursor < len(cells) and cells[self.cursor] is chosen):
             places = {id(cell): place for place, cell in enumerate(cells)}

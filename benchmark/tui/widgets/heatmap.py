@@ -83,7 +83,7 @@ class HeatMap(Section):
         if mean is None or math.isnan(mean):
             return wording.style(_telling_state(group))
         share = min(1.0, max(0.0, (mean - COLDEST) / (HOTTEST - COLDEST)))
-        variables = self.app.theme_variables  # pyright: ignore[reportUnknownMemberType]
+        variables = self.app.theme_variables
         background = Color.parse(variables["heat-cold"]).blend(Color.parse(variables["heat-hot"]), share)
         return Style(background=background, foreground=background.get_contrast_text(0.95))
 

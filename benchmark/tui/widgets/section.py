@@ -32,8 +32,7 @@ class Section(Widget):
 
     def cached(self, draw: Callable[[], Content], *key: Hashable) -> Content:
         """Draw again only if the view, the size or `key` has changed: textual renders far more often than that."""
-        theme = self.app.theme  # pyright: ignore[reportUnknownMemberType]
-        present = (self.view.num_events, self.size, theme, *key)
+        present = (self.view.num_events, self.size, self.app.theme, *key)
         if self._cached[0] != present:
             self._cached = present, draw()
         return self._cached[1]
