@@ -112,7 +112,7 @@ def _behave(behaviour: Path, progress: Progress) -> None:
         case ["exit"]:
             os._exit(3)
         case ["print"]:
-            print("words on the terminal")
+            print("words on the terminal", os.environ.get("OMP_NUM_THREADS"))
             sys.stderr.write("and errors\n")
         case ["sleep", seconds]:
             time.sleep(float(seconds))

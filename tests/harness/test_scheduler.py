@@ -15,7 +15,7 @@ import pytest
 
 from benchmark import events as e
 from benchmark.journal import read
-from benchmark.scheduler import RunOptions
+from benchmark.scheduler import RunOptions, num_cores
 from benchmark.store import Store
 from bridge_core.errors import StoreLocked
 from tests.harness.synthetic_runs import Bench, chains, graph_of, key_of, noted
@@ -124,11 +124,13 @@ def test_a_task_over_its_time_is_killed_and_told_where_it_was(bench: Bench):
     assert noted(bench.control, "start").count(1) == 1
 
 
-def test_what_tasks_print_goes_to_a_file_of_the_run(bench: Bench, capfd: pytest.CaptureFixture[str]):
+def test_what_tasks_print_goes_to_a_file_of_the_run_and_threads_are_limited(
+    bench: Bench, capfd: pytest.CaptureFixture[str]
+):
     bench.tell(1, "print")
-    bench.run(graph_of({1: ()}), ONE)
+    bench.run(graph_of({1: ()}), RunOptions(workers=1, threads=3))
     (log,) = bench.store.root.glob("runs/*/workers/*.log")
-    assert "words on the terminal" in log.read_text() and "and errors" in log.read_text()
+    assert "words on the terminal 3\n" in log.read_text() and "and errors" in log.read_text()
     assert capfd.readouterr() == ("", "")
 
 
@@ -156,6 +158,12 @@ def test_an_artefact_that_is_visibly_corrupt_is_made_again_though_nothing_needs_
     (bench.store.path(key_of(1)) / "payload.bin").unlink()
     assert bench.run(graph, IN_PROCESS).exit_code == 0
     assert Counter(noted(bench.control, "start")) == {1: 2, 2: 1}
+
+
+def test_workers_share_the_cores_out():
+    shares = [RunOptions(workers=workers).threads_per_worker for workers in (0, 1, num_cores(), 10 * num_cores())]
+    assert shares == [num_cores(), num_cores(), 1, 1]
+    assert RunOptions(scheduler="tcp://there").threads_per_worker is None
 
 
 def test_what_reads_runs_and_stores_loads_no_engine():
