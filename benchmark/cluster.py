@@ -184,7 +184,7 @@ def on_local_cluster(limits: Limits, logs: Path | None) -> DaskEngine:
 
     What they print goes to files in `logs`.
     """
-    threads = str(limits.threads or 1)
+    threads = limits.threads or 1
     settings = {
         "distributed.scheduler.allowed-failures": 0,
         "distributed.scheduler.worker-ttl": None,  # a long kernel call may keep a worker silent for minutes
@@ -192,9 +192,6 @@ def on_local_cluster(limits: Limits, logs: Path | None) -> DaskEngine:
         "distributed.worker.memory.spill": False,
         "distributed.worker.memory.pause": False,
         "distributed.worker.memory.terminate": 0.95,
-        "distributed.nanny.pre-spawn-environ.OMP_NUM_THREADS": threads,
-        "distributed.nanny.pre-spawn-environ.MKL_NUM_THREADS": threads,
-        "distributed.nanny.pre-spawn-environ.OPENBLAS_NUM_THREADS": threads,
     }
     with ExitStack() as life:
         life.enter_context(dask.config.set(settings))  # as long as the engine: restarted workers read it again
@@ -204,6 +201,7 @@ def on_local_cluster(limits: Limits, logs: Path | None) -> DaskEngine:
             processes=True,
             scheduler_kwargs={"dashboard": False, "dashboard_address": "127.0.0.1:0"},
             memory_limit=MEMORY_LIMIT,
+            env={f"{library}_NUM_THREADS": threads for library in ("OMP", "MKL", "OPENBLAS")},
             silence_logs=logging.CRITICAL,
         )
         life.callback(cluster.close)

@@ -116,7 +116,7 @@ def test_a_task_that_always_loses_its_worker_is_given_up_and_the_others_finish(b
 
 def test_a_task_over_its_time_is_killed_and_told_where_it_was(bench: Bench):
     bench.tell(1, "sleep 60")
-    outcome = bench.run(graph_of({1: (), 2: ()}), RunOptions(workers=1, timeout_seconds=1.0, retries=3))
+    outcome = bench.run(graph_of({1: (), 2: ()}), RunOptions(workers=1, timeout_seconds=3.0, retries=3))
     assert (outcome.exit_code, outcome.finished_cells) == (1, 1)
     (failed,) = bench.of(e.TaskFailed)
     assert isinstance(failed, e.TaskFailed) and (failed.cause, failed.final) == ("Timeout", True)
