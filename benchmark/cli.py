@@ -49,6 +49,7 @@ app = typer.Typer(
     cls=_Commands,
     help="Reconstruct training images from released LoRA adapters, and measure it.",
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # rich costs the help twice its time
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(bench.app, name="bench")

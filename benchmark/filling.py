@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -18,14 +19,24 @@ MARKS_FILE = "filled.json"
 Marks = dict[str, dict[str, str]]
 
 
+@dataclass(frozen=True)
+class _Sink:
+    """Something that is filled from the store."""
+
+    name: str
+    fill: Callable[[], object]
+    file: Path | None = None
+    """Where it is in the store; None where it is elsewhere."""
+
+
 def warehouse_path(store: Store) -> Path:
     """The store's DuckDB file."""
     return store.root / "warehouse.duckdb"
 
 
-def default_tracking_uri(store: Path) -> str:
-    """The sqlite file in the store's folder."""
-    return f"sqlite:///{store.absolute() / 'mlflow.db'}"
+def tracking_path(store: Path) -> Path:
+    """The store's MLflow database."""
+    return store.absolute() / "mlflow.db"
 
 
 def fill(
@@ -35,21 +46,35 @@ def fill(
 
     What can not be filled is told to `warn` and filled by a later run: it never changes a result.
     """
-    uri = tracking_uri or default_tracking_uri(store.root)
+    state = f"{_state(graph, store)}:{_digest(sorted(failed.items()))}"
+    for sink in (_warehouse(graph, store, failed), _tracker(graph, store, failed, tracking_uri)):
+        try:
+            _fill_unless_done(sink, store, graph.suite, state)
+        except BridgeError as error:
+            warn(f"results are safe in the store, but not in the {sink.name}: {error}")
 
-    def fill_tracker() -> None:
-        from benchmark.tracking import Tracker
 
-        Tracker(uri).fill(store, graph)
+def _warehouse(graph: Graph, store: Store, failed: Mapping[str, str]) -> _Sink:
+    path = warehouse_path(store)
 
     def build() -> None:
         from benchmark.warehouse import build_warehouse
 
-        build_warehouse(store, graph, warehouse_path(store), failed)
+        build_warehouse(store, graph, path, failed)
 
-    state = f"{_state(graph, store)}:{_digest(sorted(failed.items()))}"
-    _unless_filled(store, "warehouse", graph.suite, state, build, warn)
-    _unless_filled(store, f"tracker {uri}", graph.suite, state, fill_tracker, warn)
+    return _Sink("warehouse", build, path)
+
+
+def _tracker(graph: Graph, store: Store, failed: Mapping[str, str], uri: str | None) -> _Sink:
+    path = tracking_path(store.root)
+
+    def track() -> None:
+        from benchmark.tracking import Tracker
+
+        Tracker(uri or f"sqlite:///{path}").fill(store, graph, failed)
+
+    # An address may hold a password: only its digest is written down.
+    return _Sink(f"tracker {_digest(uri)}", track) if uri else _Sink("tracker", track, path)
 
 
 @contextmanager
@@ -67,18 +92,13 @@ def fresh_warehouse(graph: Graph, store: Store) -> Generator[Path]:
         yield path
 
 
-def _unless_filled(
-    store: Store, sink: str, suite: str, state: str, fill_sink: Callable[[], None], warn: Callable[[str], None]
-) -> None:
+def _fill_unless_done(sink: _Sink, store: Store, suite: str, state: str) -> None:
     marks = _marks(store)
-    if marks.get(sink, {}).get(suite) == state:
+    there = sink.file is None or sink.file.is_file()
+    if there and marks.get(sink.name, {}).get(suite) == state:
         return
-    try:
-        fill_sink()
-    except BridgeError as error:
-        warn(f"{sink} is not filled: {error}; the next run of the suite fills it")
-        return
-    marks.setdefault(sink, {})[suite] = state
+    sink.fill()
+    marks.setdefault(sink.name, {})[suite] = state
     write_durably(store.root / MARKS_FILE, json.dumps(marks, indent=1) + "\n")
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from benchmark.events import AnyEvent, CellFailed, Logged, RunFinished
 from benchmark.graph import Graph, PlannedCell, build_graph
+from benchmark.masking import masked
 from benchmark.store import Store
 from benchmark.suite import expand, load_suite
 from bridge_core.errors import InvalidInput
@@ -84,7 +85,7 @@ def _run(graph: Graph, store: Store, request: Request, observe: Observer) -> int
         scheduler=request.scheduler,
         retries=request.retries,
         timeout_seconds=request.timeout_seconds,
-        tracking_uri=request.tracking_uri,
+        tracking_uri=masked(request.tracking_uri) if request.tracking_uri else None,
     )
     listener = _Listener(observe)
     with Journal.start(store.root, request.run_id) as journal:

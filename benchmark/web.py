@@ -5,7 +5,8 @@ import sys
 from pathlib import Path
 
 from benchmark.console import say
-from benchmark.filling import default_tracking_uri
+from benchmark.filling import tracking_path
+from benchmark.masking import masked
 from bridge_core.errors import UnknownName
 
 
@@ -14,12 +15,13 @@ def serve_ui(store: Path, tracking_uri: str | None, port: int) -> int:
 
     Raises `UnknownName` where the store has no runs in MLflow yet.
     """
-    if tracking_uri is None and not (store / "mlflow.db").is_file():
+    database = tracking_path(store)
+    if tracking_uri is None and not database.is_file():
         raise UnknownName(
             f"no MLflow runs in {store}", "a store with a finished run", "bridge bench run SUITE makes one"
         )
-    uri = tracking_uri or default_tracking_uri(store)
-    say(f"http://127.0.0.1:{port} shows {uri}; Ctrl-C ends it")
+    uri = tracking_uri or f"sqlite:///{database}"
+    say(f"http://127.0.0.1:{port} shows {masked(uri)}; Ctrl-C ends it")
     command = [
         sys.executable,
         "-m",

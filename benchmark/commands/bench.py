@@ -10,9 +10,6 @@ from benchmark.commands import history
 from benchmark.commands.options import DEFAULT_STORE, Run, Store, Suite
 
 app = typer.Typer(help="Validate, plan, run and watch suites.", no_args_is_help=True)
-app.command()(history.status)
-app.command(name="ls")(history.list_all)
-app.command()(history.logs)
 
 
 @app.command()
@@ -99,3 +96,8 @@ def watch(
     found: Path = find_run(store, run).journal
     on_screen = sys.stdout.isatty() and sys.stdin.isatty() and not plain
     raise typer.Exit(look_at(found) if on_screen else follow(found))
+
+
+app.command()(history.status)
+app.command(name="ls")(history.list_all)
+app.command()(history.logs)

@@ -134,21 +134,22 @@ def test_a_folder_that_is_no_store_is_left_alone(place: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("suite", "told"),
+    ("command", "suite", "told"),
     [
-        (SUITE.replace("ranks: [2]", "ranks: [999]"), "rank"),
-        (SUITE.replace("width: 16", "width: 16, target_modules: [no_such_module]"), "no_such_module"),
+        ("run", SUITE.replace("ranks: [2]", "ranks: [999]"), "rank"),
+        ("validate", SUITE.replace("width: 16", "width: 16, target_modules: [no_such_module]"), "no_such_module"),
     ],
     ids=["rank larger than a layer", "no matching module"],
 )
-def test_what_only_torch_can_tell_is_refused_before_anything_is_written(place: Path, suite: str, told: str) -> None:
+def test_what_only_torch_can_tell_is_refused_before_anything_is_written(
+    place: Path, command: str, suite: str, told: str
+) -> None:
     (place / "s.yaml").write_text(suite)
-    for command in ("validate", "run"):
-        done = bridge(place, "bench", command, "s.yaml")
-        assert done.returncode == 2, done.stderr
-        assert done.stderr.startswith("error: s.yaml: ")
-        assert told in done.stderr
-        assert done.stderr.count("\n") == 1
+    done = bridge(place, "bench", command, "s.yaml")
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.startswith("error: s.yaml: ")
+    assert told in done.stderr
+    assert done.stderr.count("\n") == 1
     assert left_in(place) == ["s.yaml"]
 
 
@@ -262,24 +263,16 @@ def write_failed_run(store: Path, hostile: str) -> str:
     with Journal.start(store) as journal:
         tasks = (e.TaskInfo(key="a" * 64, phase="base", inputs={}), e.TaskInfo(key="b" * 64, phase="score", inputs={}))
         cells = (e.CellInfo(id="c1", labels={"rank": "2"}, tasks={"base": "a" * 64, "score": "b" * 64}),)
-        plan = {
-            "run": journal.run,
-            "suite": "tiny",
-            "pid": 1,
-            "host": "h",
-            "workers": 1,
-            "tasks": tasks,
-            "cells": cells,
-        }
-        journal.write(e.RunStarted(time=0.0, **plan))
+        journal.write(
+            e.RunStarted(time=0, run=journal.run, suite="tiny", pid=1, host="h", workers=1, tasks=tasks, cells=cells)
+        )
         journal.write(e.TaskStarted(time=1.0, key="a" * 64, worker="w", attempt=1))
-        failure = {
-            "cause": "Diverged",
-            "message": hostile,
-            "traceback": f"Traceback\n  {hostile}\nDiverged",
-            "final": True,
-        }
-        journal.write(e.TaskFailed(time=2.0, key="a" * 64, attempt=1, **failure))
+        trace = f"Traceback\n  {hostile}\nDiverged"
+        journal.write(
+            e.TaskFailed(
+                time=2, key="a" * 64, attempt=1, cause="Diverged", message=hostile, traceback=trace, final=True
+            )
+        )
         journal.write(e.TaskSkipped(time=2.0, key="b" * 64, because="a" * 64))
         journal.write(e.CellFailed(time=2.0, cell="c1", key="a" * 64, cause="Diverged"))
         journal.write(e.RunFinished(time=3.0, exit_code=1, finished_cells=0, failed_cells=1))
