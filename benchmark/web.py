@@ -1,8 +1,9 @@
 """MLflow's web interface, started on the runs of a store."""
 
-import subprocess
+import os
 import sys
 from pathlib import Path
+from typing import NoReturn
 
 from benchmark.console import say
 from benchmark.filling import tracking_path
@@ -10,8 +11,8 @@ from benchmark.masking import masked
 from bridge_core.errors import UnknownName
 
 
-def serve_ui(store: Path, tracking_uri: str | None, port: int) -> int:
-    """Start `mlflow ui` and wait for its end; its exit code.
+def serve_ui(store: Path, tracking_uri: str | None, port: int) -> NoReturn:
+    """Become `mlflow ui`: this process is replaced, so that its end is the server's.
 
     Raises `UnknownName` where the store has no runs in MLflow yet.
     """
@@ -35,7 +36,5 @@ def serve_ui(store: Path, tracking_uri: str | None, port: int) -> int:
         str(port),
     ]
     artefacts = ["--serve-artifacts", "--artifacts-destination", (store.absolute() / "mlartifacts").as_uri()]
-    try:
-        return subprocess.call([*command, *artefacts])
-    except KeyboardInterrupt:
-        return 0
+    sys.stdout.flush()
+    os.execv(sys.executable, [*command, *artefacts])

@@ -56,7 +56,7 @@ def ui(
     """Start MLflow's web interface on the store's runs; Ctrl-C ends it."""
     from benchmark.web import serve_ui
 
-    raise typer.Exit(serve_ui(store, tracking_uri, port))
+    serve_ui(store, tracking_uri, port)
 
 
 def schema() -> None:
