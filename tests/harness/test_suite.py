@@ -9,6 +9,7 @@ import yaml
 from jsonschema import Draft202012Validator
 
 from benchmark.suite import AXES, Suite, expand, json_schema, load_suite
+from benchmark.yaml_reading import read_document
 from bridge_core import spec as s
 from bridge_core.errors import InvalidSuite
 
@@ -130,11 +131,10 @@ def test_the_schema_file_is_the_models_schema() -> None:
 
 
 @pytest.mark.parametrize("path", SUITES, ids=lambda path: path.stem)
-def test_every_suite_loads_and_fits_the_schema(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(ROOT)
+def test_every_suite_is_valid_and_fits_the_schema(path: Path) -> None:
     text = path.read_text()
     assert text.startswith("# yaml-language-server: $schema=suite.schema.json\n")
-    assert expand(load_suite(path))
+    assert expand(Suite.model_validate(read_document(path).data)), "its data need not be on this machine"
     Draft202012Validator(json_schema()).validate(_json(text))
 
 
