@@ -1,0 +1,56 @@
+"""Means with their 95 % intervals."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+CONFIDENCE = 0.95
+SAME = 1e-12
+"""Relative spread under which values are one and the same: they are not random, and get no interval."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean over seeds. `half_width` is None where no interval can be given."""
+
+    mean: float
+    half_width: float | None
+    over: Literal["seeds", "units"]
+    """What the interval is over: the means of seeds; with one seed, its units (secrets)."""
+    num_seeds: int
+    num_units: int
+    """Units (secrets) of a seed; the fewest where seeds differ."""
+
+
+def estimate(values: Mapping[int, Sequence[float]]) -> Estimate | None:
+    """The mean over seeds of the mean over units, from seed -> values of its units; None where nothing was measured.
+
+    The interval is Student's t at 95 % over the seeds' means; with one seed over that seed's units. NaN is a result:
+    it makes the mean NaN and leaves no interval.
+    """
+    measured = [units for units in values.values() if units]
+    if not measured:
+        return None
+    means = [_mean(units) for units in measured]
+    sample, over = (measured[0], "units") if len(means) == 1 else (means, "seeds")
+    return Estimate(_mean(means), half_width(sample), over, len(means), min(map(len, measured)))
+
+
+def half_width(sample: Sequence[float]) -> float | None:
+    """Half of the t interval of the mean of `sample`; None for one value, equal values, or a NaN or infinite one."""
+    from scipy.special import stdtrit
+
+    count = len(sample)
+    if count < 2 or not all(map(math.isfinite, sample)):
+        return None
+    mean = _mean(sample)
+    deviation = math.sqrt(math.fsum((x - mean) ** 2 for x in sample) / (count - 1))
+    if deviation <= SAME * abs(mean):
+        return None
+    return float(stdtrit(count - 1, (1 + CONFIDENCE) / 2)) * deviation / math.sqrt(count)
+
+
+def _mean(values: Sequence[float]) -> float:
+    finite = all(map(math.isfinite, values))
+    return (math.fsum(values) if finite else sum(values)) / len(values)

@@ -1,0 +1,66 @@
+"""What all figures share: their look on paper, and how they are written."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure as Canvas
+
+TEXT_WIDTH = 6.9
+"""Inches: the width of a page of two columns."""
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+"""Okabe and Ito's, told apart by colour-blind readers."""
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+GREY = "#707070"
+STYLE: dict[str, Any] = {
+    "font.family": "STIXGeneral",
+    "mathtext.fontset": "stix",
+    "font.size": 8,
+    "axes.titlesize": 8,
+    "axes.labelsize": 8,
+    "xtick.labelsize": 7,
+    "ytick.labelsize": 7,
+    "legend.fontsize": 7,
+    "axes.linewidth": 0.6,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "lines.linewidth": 1.0,
+    "lines.markersize": 3.5,
+    "pdf.fonttype": 42,
+    "svg.hashsalt": "bridge",
+    "text.parse_math": False,
+}
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A drawn figure: the name of its files without ending, and what it shows."""
+
+    name: str
+    caption: str
+
+
+@contextmanager
+def paper_style() -> Generator[None]:
+    """The look of a paper, without a window system."""
+    import matplotlib
+
+    matplotlib.use("Agg", force=False)
+    with matplotlib.rc_context(cast(Any, STYLE)):
+        yield
+
+
+def save(canvas: Canvas, folder: Path, name: str) -> list[Path]:
+    """Write `canvas` as vector PDF and PNG, the same bytes for the same drawing."""
+    from matplotlib import pyplot
+
+    pdf, png = folder / f"{name}.pdf", folder / f"{name}.png"
+    canvas.savefig(pdf, metadata={"CreationDate": None, "Producer": None, "Creator": None})
+    canvas.savefig(png, dpi=200, metadata={"Software": None})
+    pyplot.close(canvas)
+    return [pdf, png]

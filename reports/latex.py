@@ -1,0 +1,183 @@
+"""Tables as LaTeX: booktabs, plain pdflatex. Every text is escaped on its way in, unless it is `Markup` of our own."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING
+
+from reports.figure import Figure
+from reports.layout import Layout, PrintedBlock
+from reports.reading import Standing
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+LINES_A_FLOAT = 38
+"""Rows of one table float: more are carried over to a further one."""
+KEY_DIGITS = 12
+SPECIAL = {
+    "\\": r"\textbackslash{}",
+    "{": r"\{",
+    "}": r"\}",
+    "$": r"\$",
+    "&": r"\&",
+    "#": r"\#",
+    "%": r"\%",
+    "_": r"\_",
+    "^": r"\textasciicircum{}",
+    "~": r"\textasciitilde{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    '"': r"{\char34}",
+    "`": r"\textasciigrave{}",
+    "-": r"-{}",
+    "–": r"\textendash{}",
+    "±": r"$\pm$",
+    "×": r"$\times$",
+    "√": r"$\surd$",
+    "†": r"$^\dagger$",
+    "·": r"$\cdot$",
+}
+CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
+NOT_NAMEABLE = re.compile(r"[^A-Za-z0-9]+")
+
+
+class Markup(str):
+    """LaTeX of our own, written as it stands; every other text is escaped on its way into a template."""
+
+
+@dataclass(frozen=True)
+class Float:
+    """One table float: some blocks of the layout."""
+
+    label: str
+    continued: bool
+    blocks: tuple[PrintedBlock, ...]
+
+
+def escape(text: object) -> str:
+    """`text` as LaTeX that prints it letter by letter; signs that pdflatex has no glyph for as `[U+4E2D]`."""
+    if isinstance(text, Markup):
+        return str(text)
+    return "".join(_letter(letter) for letter in CONTROL.sub(" ", str(text)))
+
+
+def _letter(letter: str) -> str:
+    if letter in SPECIAL:
+        return SPECIAL[letter]
+    # The letters of Latin-1 are in every T1 font; its other signs are not.
+    plain = letter.isascii() or (letter <= "ÿ" and letter.isalpha() and letter not in "ªº")
+    return letter if plain else f"[U+{ord(letter):04X}]"
+
+
+def slug(text: str) -> str:
+    """`text` as a part of a label or file name."""
+    return NOT_NAMEABLE.sub("-", text).strip("-") or "x"
+
+
+def latex(layout: Layout, suite: str, standing: Standing) -> str:
+    """The table as one or more floats, to be read into a document with booktabs, graphicx and T1 fonts."""
+    columns = sum(len(headers) for _, headers in layout.groups)
+    names = len(layout.name_headers)
+    template = _environment().get_template("table.tex.j2")
+    return template.render(
+        layout=layout,
+        floats=list(_floats(layout, f"tab:{slug(suite)}-{slug(layout.name)}")),
+        specification=Markup("l" * (names - 1) + "r" * (columns + 1)),
+        width=names + columns,
+        header=list(_header(layout)),
+        provenance=provenance(suite, standing),
+    )
+
+
+def document(suite: str, standing: Standing, tables: Sequence[str], figures: Sequence[Figure]) -> str:
+    """A document of its own that shows the files `tables` and all figures."""
+    return (
+        _environment()
+        .get_template("report.tex.j2")
+        .render(
+            suite=suite,
+            standing=standing,
+            tables=[Markup(table) for table in tables],
+            figures=[{"file": Markup(f"{figure.name}.pdf"), "caption": figure.caption} for figure in figures],
+            provenance=provenance(suite, standing),
+        )
+    )
+
+
+def provenance(suite: str, standing: Standing) -> Markup:
+    """Comment lines that say what a file was made from."""
+    keys = [key[:KEY_DIGITS] for key in standing.score_keys]
+    lines = [
+        f"Suite: {CONTROL.sub(' ', suite)}",
+        f"Cells: {standing.finished} of {standing.cells} with a result",
+        f"Score artefacts in the store, by the first {KEY_DIGITS} digits of their keys:",
+        *(f"  {' '.join(keys[start : start + 8])}" for start in range(0, len(keys), 8)),
+    ]
+    return Markup("\n".join(f"% {line}" for line in lines))
+
+
+def _floats(layout: Layout, label: str) -> Iterator[Float]:
+    rest: list[list[PrintedBlock]] = [[]]
+    room = LINES_A_FLOAT
+    for block in _pieces(layout.blocks):
+        if len(block.lines) > room and rest[-1]:
+            rest.append([])
+            room = LINES_A_FLOAT
+        rest[-1].append(block)
+        room -= len(block.lines) + 1
+    for number, blocks in enumerate(rest, start=1):
+        yield Float(label if number == 1 else f"{label}-{number}", number > 1, tuple(blocks))
+
+
+def _pieces(blocks: Sequence[PrintedBlock]) -> Iterator[PrintedBlock]:
+    """Blocks, those longer than a float in pieces."""
+    for block in blocks:
+        for start in range(0, len(block.lines), LINES_A_FLOAT):
+            yield PrintedBlock(block.heading, block.lines[start : start + LINES_A_FLOAT])
+
+
+def _header(layout: Layout) -> Iterator[Markup]:
+    """One row of headers, or two where columns have headers of their own under those of their groups."""
+    columns = [name for _, names in layout.groups for name in names]
+    if not any(columns):
+        yield _row((*layout.name_headers, *(header for header, _ in layout.groups)))
+        return
+    groups, rules, first = [""] * len(layout.name_headers), "", len(layout.name_headers) + 1
+    for header, names in layout.groups:
+        last = first + len(names) - 1
+        groups.append(Markup(rf"\multicolumn{{{len(names)}}}{{c}}{{{escape(header)}}}"))
+        rules, first = rf"{rules}\cmidrule(lr){{{first}-{last}}}", last + 1
+    yield _row(groups)
+    yield Markup(rules)
+    yield _row((*layout.name_headers, *columns))
+
+
+def _row(texts: Iterable[str]) -> Markup:
+    return Markup(rf"{' & '.join(map(escape, texts))} \\")
+
+
+@cache
+def _environment() -> Environment:
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("reports", "templates"),
+        block_start_string="<%",
+        block_end_string="%>",
+        variable_start_string="<<",
+        variable_end_string=">>",
+        comment_start_string="<#",
+        comment_end_string="#>",
+        undefined=StrictUndefined,
+        finalize=escape,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters["row"] = _row
+    return environment

@@ -1,0 +1,155 @@
+"""A table as print has it: headers, texts of every entry, notes. Nothing is escaped yet: that is the writer's part."""
+
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+from reports.estimate import Estimate
+from reports.reading import Standing
+from reports.table import Block, Entry, Line, Table
+
+OTHER_INTERVAL = "†"
+
+
+@dataclass(frozen=True)
+class PrintedLine:
+    """One row: texts of the naming columns and n, then of the entries; an empty one was not measured."""
+
+    names: tuple[str, ...]
+    entries: tuple[str, ...]
+    role: str
+    opens_section: bool
+    """The first row of a recipe and knowledge, where the block has rows above it."""
+
+
+@dataclass(frozen=True)
+class PrintedBlock:
+    """Rows under one heading."""
+
+    heading: str
+    lines: tuple[PrintedLine, ...]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A whole table."""
+
+    name: str
+    title: str
+    caption: str
+    name_headers: tuple[str, ...]
+    groups: tuple[tuple[str, tuple[str, ...]], ...]
+    """Header of a group of columns, and the headers of its columns."""
+    blocks: tuple[PrintedBlock, ...]
+    notes: tuple[str, ...]
+
+
+def lay_out(table: Table, standing: Standing, legend: Mapping[str, Mapping[str, str]]) -> Layout:
+    """The texts of `table`. `legend`: axis -> label -> knobs."""
+    told = table.declaration
+    measures = tuple(measure.header for measure in told.measures.values())
+    return Layout(
+        name=table.name,
+        title=told.title,
+        caption=told.caption,
+        name_headers=(*told.rows.values(), *told.sections.values(), "n"),
+        groups=tuple((told.spread.header.replace("{}", value), measures) for value in table.spread),
+        blocks=tuple(PrintedBlock(_heading(table, block), tuple(_lines(table, block))) for block in table.blocks),
+        notes=tuple(_notes(table, standing, legend)),
+    )
+
+
+def number(value: float, decimals: int) -> str:
+    """A number with `decimals`, never with the sign of a zero; `nan` and `inf` by name."""
+    if not math.isfinite(value):
+        return str(value)
+    return f"{value if round(value, decimals) else 0.0:.{decimals}f}"
+
+
+def count(line: Line) -> str:
+    """Seeds × units behind the row's numbers, as ranges where its entries differ; empty where there are none."""
+    measured = [entry for entry in line.entries.values() if any(entry.estimates.values())]
+    if not measured:
+        return ""
+    seeds = [max(one.num_seeds for one in entry.estimates.values() if one) for entry in measured]
+    return f"{_range(seeds)} × {_range(entry.num_units for entry in measured)}"
+
+
+def _range(values: Iterable[int]) -> str:
+    found = sorted(set(values))
+    return str(found[0]) if len(found) == 1 else f"{found[0]}–{found[-1]}"
+
+
+def _heading(table: Table, block: Block) -> str:
+    headers = table.declaration.blocks
+    return ", ".join(f"{headers[column]} {value}" for column, value in block.heading.items())
+
+
+def _lines(table: Table, block: Block) -> Iterator[PrintedLine]:
+    mixed = len({one.over for one in table.estimates() if one.half_width is not None}) > 1
+    above: Line | None = None
+    for line in block.lines:
+        entries = tuple(
+            text for value in table.spread for text in _entry_texts(table, line.entries.get(value), mark_units=mixed)
+        )
+        opens = above is not None and above.section != line.section
+        yield PrintedLine((*line.names, *line.section, count(line)), entries, line.role, opens)
+        above = line
+
+
+def _entry_texts(table: Table, entry: Entry | None, mark_units: bool) -> Iterator[str]:
+    for place, (name, measure) in enumerate(table.declaration.measures.items()):
+        parts: list[str] = []
+        estimated = entry.estimates[name] if entry else None
+        if estimated is not None:
+            parts.append(_estimate_text(estimated, measure.decimals, measure.interval, mark_units))
+        if entry and place == 0 and entry.finished_seeds < entry.planned_seeds:
+            parts.append(f"({entry.finished_seeds}/{entry.planned_seeds} seeds)")
+        yield " ".join(parts)
+
+
+def _estimate_text(one: Estimate, decimals: int, interval: bool, mark_units: bool) -> str:
+    text = number(one.mean, decimals)
+    if not interval or one.half_width is None:
+        return text
+    mark = OTHER_INTERVAL if mark_units and one.over == "units" else ""
+    return f"{text} ± {number(one.half_width, decimals)}{mark}"
+
+
+def _notes(table: Table, standing: Standing, legend: Mapping[str, Mapping[str, str]]) -> Iterator[str]:
+    told = table.declaration
+    yield from (" ".join(note.split()) for note in told.notes)
+    yield f"n: seeds × {told.units} of a seed."
+    yield from _interval_notes(table)
+    if table.absent_controls:
+        yield f"Controls that this suite has not run: {', '.join(table.absent_controls)}."
+    if standing.finished < standing.cells:
+        yield (
+            f"Partial: {standing.finished} of {standing.cells} cells have a result "
+            f"({standing.pending} pending, {standing.failed} failed); 2/3 seeds: two of three are in."
+        )
+    for axis in told.legend:
+        header = (told.sections | told.blocks | told.rows).get(axis, axis).capitalize()
+        shown = {label for block in table.blocks for label in _shown(block, table, axis)}
+        yield from (f"{header} {label}: {knobs}." for label, knobs in legend.get(axis, {}).items() if label in shown)
+
+
+def _interval_notes(table: Table) -> Iterator[str]:
+    if not any(measure.interval for measure in table.declaration.measures.values()):
+        return
+    over = {one.over for one in table.estimates() if one.half_width is not None}
+    units = table.declaration.units
+    if "seeds" in over:
+        yield "±: 95 % t interval over the means of seeds."
+    if "units" in over:
+        mark = f"{OTHER_INTERVAL}: " if "seeds" in over else "±: "
+        yield f"{mark}95 % t interval over the {units} of the one seed; it says nothing of other seeds."
+
+
+def _shown(block: Block, table: Table, axis: str) -> Iterator[str]:
+    """Labels of `axis` that the block shows."""
+    if axis in block.heading:
+        yield block.heading[axis]
+    for place, column in enumerate(table.declaration.sections):
+        if column == axis:
+            yield from (line.section[place] for line in block.lines)

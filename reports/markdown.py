@@ -1,0 +1,46 @@
+"""Tables as Markdown, columns aligned, so that they read well as plain text too."""
+
+import re
+from collections.abc import Iterator, Sequence
+
+from reports.layout import Layout, PrintedBlock
+
+SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~$&])")
+CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]+")
+
+
+def escape(text: str) -> str:
+    """`text` as Markdown that shows it letter by letter: no markup, no HTML, no line break."""
+    return SPECIAL.sub(r"\\\1", CONTROL.sub(" ", text))
+
+
+def markdown(layout: Layout) -> str:
+    """The whole table: title, caption, one Markdown table a block, notes."""
+    parts = [f"## {escape(layout.title)}", escape(layout.caption)]
+    for block in layout.blocks:
+        parts += [f"**{escape(block.heading)}**", "\n".join(_table(layout, block))]
+    parts.append("\n".join(f"- {escape(note)}" for note in layout.notes))
+    return "\n\n".join(parts) + "\n"
+
+
+def _table(layout: Layout, block: PrintedBlock) -> Iterator[str]:
+    headers = (*layout.name_headers, *(f"{group} {name}".strip() for group, names in layout.groups for name in names))
+    rows = [
+        [escape(text) for text in row] for row in (headers, *((*line.names, *line.entries) for line in block.lines))
+    ]
+    widths = [max(3, *(len(row[column]) for row in rows)) for column in range(len(headers))]
+    left = len(layout.name_headers) - 1
+    yield _row(rows[0], widths, left)
+    yield (
+        "|"
+        + "|".join("-" * (width + 2) if i < left else "-" * (width + 1) + ":" for i, width in enumerate(widths))
+        + "|"
+    )
+    for row in rows[1:]:
+        yield _row(row, widths, left)
+
+
+def _row(texts: Sequence[str], widths: Sequence[int], left: int) -> str:
+    """One line; the first `left` columns stand on the left, numbers on the right."""
+    padded = [t.ljust(w) if i < left else t.rjust(w) for i, (t, w) in enumerate(zip(texts, widths, strict=True))]
+    return f"| {' | '.join(padded)} |"

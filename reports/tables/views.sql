@@ -1,0 +1,83 @@
+-- What the tables stand on. The variable `suite` is set before.
+
+CREATE TEMP VIEW suite_cells AS FROM cells WHERE suite = getvariable('suite');
+
+-- The cells of the suite. `kind` is the bridge's kind, whatever its label.
+CREATE TEMP VIEW chosen AS
+SELECT cell_id, model, dataset, inversion, prior, recipe, knowledge, rank, bridge, seed, position,
+    knobs ->> '$.bridge.kind' AS kind, state = 'finished' AS finished
+FROM suite_cells;
+
+-- The final numbers of a cell, by the stage that measured them.
+CREATE TEMP VIEW measured AS
+SELECT cell_id, stage, name, value, secret, module
+FROM cell_tasks JOIN facts USING (key)
+WHERE suite = getvariable('suite') AND step IS NULL;
+
+-- PSNR and SSIM of every secret, and of the proxy's mean image in its place.
+CREATE TEMP VIEW scores AS
+SELECT cell_id, secret,
+    any_value(value) FILTER (name = 'psnr') AS psnr,
+    any_value(value) FILTER (name = 'ssim') AS ssim,
+    any_value(value) FILTER (name = 'psnr_mean_image') AS psnr_mean_image,
+    any_value(value) FILTER (name = 'ssim_mean_image') AS ssim_mean_image
+FROM measured WHERE stage = 'score' AND secret IS NOT NULL AND module IS NULL
+GROUP BY cell_id, secret;
+
+-- Cosines of decoders on held-out pairs. Cells that differ in the attack alone share their decoder: they count once.
+CREATE TEMP VIEW decoders AS
+WITH modules AS (
+    SELECT cell_id, module,
+        any_value(value) FILTER (name = 'heldout_cosine') AS decoded,
+        any_value(value) FILTER (name = 'heldout_cosine_floor') AS floor,
+        any_value(value) FILTER (name = 'heldout_cosine_projection') AS projection,
+        any_value(value) FILTER (name = 'heldout_cosine_mean_gradient') AS mean_gradient
+    FROM measured WHERE stage = 'decoder' AND module IS NOT NULL GROUP BY cell_id, module
+),
+pairs AS (
+    SELECT cell_id, any_value(value) AS num_units
+    FROM measured WHERE stage = 'decoder' AND name = 'num_heldout' GROUP BY cell_id
+),
+with_decoder AS (
+    SELECT DISTINCT cell_id FROM cell_tasks WHERE suite = getvariable('suite') AND stage = 'decoder'
+)
+SELECT model, dataset, recipe, knowledge, rank, bridge, kind, seed, module, NULL AS secret,
+    any_value(decoded) AS decoded, any_value(floor) AS floor, any_value(projection) AS projection,
+    any_value(mean_gradient) AS mean_gradient, any_value(num_units) AS num_units,
+    min(position) AS position, bool_or(finished OR decoded IS NOT NULL) AS finished
+FROM chosen JOIN with_decoder USING (cell_id) LEFT JOIN modules USING (cell_id) LEFT JOIN pairs USING (cell_id)
+GROUP BY ALL;
+
+-- Cosines of decoded gradients with the victims' own. The inversion and the prior do not change what was decoded.
+CREATE TEMP VIEW victims AS
+WITH modules AS (
+    SELECT cell_id, secret, module,
+        any_value(value) FILTER (name = 'gradient_cosine') AS decoded,
+        any_value(value) FILTER (name = 'gradient_cosine_floor') AS floor,
+        any_value(value) FILTER (name = 'gradient_cosine_projection') AS projection,
+        any_value(value) FILTER (name = 'gradient_cosine_mean_gradient') AS mean_gradient
+    FROM measured WHERE stage = 'score' AND module IS NOT NULL GROUP BY cell_id, secret, module
+)
+SELECT model, dataset, recipe, knowledge, rank, bridge, kind, seed, module, secret,
+    any_value(decoded) AS decoded, any_value(floor) AS floor, any_value(projection) AS projection,
+    any_value(mean_gradient) AS mean_gradient, 1.0 AS num_units,
+    min(position) AS position, bool_or(finished) AS finished
+FROM chosen LEFT JOIN modules USING (cell_id) WHERE kind != 'direct' GROUP BY ALL;
+
+-- `decoders` or `victims` with a row each for floor, projection and mean gradient, which do not depend on the bridge.
+CREATE TEMP MACRO with_controls(cosines) AS TABLE
+WITH every AS (FROM query_table(cosines)),
+controls AS (
+    SELECT model, dataset, recipe, knowledge, rank, seed, module, secret,
+        any_value(floor) AS "floor √(r/d)", any_value(projection) AS projection,
+        any_value(mean_gradient) AS "mean gradient", any_value(num_units) AS num_units,
+        min(position) - 0.5 AS position, bool_or(finished) AS finished
+    FROM every GROUP BY ALL
+)
+SELECT model, dataset, recipe, knowledge, rank, bridge, CASE kind WHEN 'oracle' THEN 'bound' ELSE 'result' END AS role,
+    seed, module, secret, position, finished, num_units, decoded AS cosine
+FROM every WHERE kind != 'projection'
+UNION ALL BY NAME
+SELECT 'control' AS role, *
+    REPLACE (position + 0.1 * list_position(['floor √(r/d)', 'projection', 'mean gradient'], bridge) AS position)
+FROM controls UNPIVOT INCLUDE NULLS (cosine FOR bridge IN ("floor √(r/d)", projection, "mean gradient"));
