@@ -6,7 +6,7 @@ Whether an image is proxy or private is decided by its digest, so that equal ima
 import gzip
 import hashlib
 import importlib.util
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from glob import glob
 from pathlib import Path
@@ -42,6 +42,7 @@ class Images:
 
     @property
     def num_classes(self) -> int:
+        """One more than the largest label."""
         return int(self.labels.max()) + 1
 
     def position(self) -> Tensor:
@@ -55,15 +56,15 @@ def load_images(source: s.Source, image_size: int, channels: int) -> Images:
     Raises `UnknownName` where the source's files, package or columns are not there.
     """
     table = _table(source)
-    pixels, labels, digests = [], [], []
+    pixels: list[np.ndarray] = []
+    labels: list[int] = []
     for picture, label in _rows(table):
-        array = _convert(picture, image_size, channels)
-        pixels.append(array)
+        pixels.append(_convert(picture, image_size, channels))
         labels.append(label)
-        digests.append(np.frombuffer(hashlib.sha256(array.tobytes()).digest(), dtype=np.uint8))
     if not pixels:
         raise InvalidInput(f"the source {source.kind} has no image", "at least one", "name another file or split")
-    return Images(*(torch.from_numpy(np.stack(part)) for part in (pixels, np.array(labels, np.int64), digests)))
+    digests = [np.frombuffer(hashlib.sha256(array.tobytes()).digest(), np.uint8) for array in pixels]
+    return Images(torch.from_numpy(np.stack(pixels)), torch.tensor(labels), torch.from_numpy(np.stack(digests)))
 
 
 def proxy_part(images: Images) -> Images:
@@ -114,7 +115,8 @@ def _convert(picture: Any, size: int, channels: int) -> np.ndarray:
 
 
 def _rows(table: Dataset) -> Iterator[tuple[Any, int]]:
-    for row in table:
+    rows: Iterable[dict[str, Any]] = table  # pyright: ignore[reportAssignmentType]
+    for row in rows:
         yield row["image"], int(row["label"])
 
 
@@ -169,8 +171,10 @@ def _lfw(faces_only: bool) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _fashion_mnist(folder: Path) -> tuple[np.ndarray, np.ndarray]:
-    parts = [(_idx(folder, f"{part}-images-idx3-ubyte"), _idx(folder, f"{part}-labels-idx1-ubyte")) for part in ("train", "t10k")]
-    return tuple(np.concatenate(both) for both in zip(*parts, strict=True))  # pyright: ignore[reportReturnType]
+    def both(kind: str) -> np.ndarray:
+        return np.concatenate([_idx(folder, f"{part}-{kind}-ubyte") for part in ("train", "t10k")])
+
+    return both("images-idx3"), both("labels-idx1")
 
 
 def _idx(folder: Path, name: str) -> np.ndarray:
@@ -212,7 +216,9 @@ def _hub(source: s.HubImages) -> Dataset:
         )
     except (OSError, ValueError) as error:
         remedy = "check the id and the network, or name a local `parquet` or `image_folder` source"
-        raise UnknownName(f"data set {source.id} can not be loaded ({type(error).__name__})", "a hub id", remedy) from error
+        raise UnknownName(
+            f"data set {source.id} can not be loaded ({type(error).__name__})", "a hub id", remedy
+        ) from error
 
 
 def _columns(table: Dataset, image: str, label: str) -> Dataset:

@@ -1,8 +1,8 @@
 """What a release says of the gradient once the optimiser is undone: the measurement M = G A^T of every module.
 
 SGD (momentum m, T steps): B = -eta s c M with c = sum_t (1 - m^t) / (1 - m), exact for T = 1, first order beyond.
-AdamW, first step: B = -eta g / (|g| + eps), g = s M, so |g| = eps u / (1 - u) with u = |B| / eta. Later steps keep signs
-and relative sizes only; M is then known up to scale.
+AdamW, first step: B = -eta g / (|g| + eps), g = s M, so |g| = eps u / (1 - u) with u = |B| / eta. Later steps keep
+signs and relative sizes only; M is then known up to scale.
 """
 
 from typing import assert_never

@@ -43,7 +43,7 @@ class SmallConvNet(nn.Module):
 
     def __init__(self, knobs: s.ConvNet, shape: Shape) -> None:
         super().__init__()
-        width, side = knobs.width, -(-(-(-shape.image_size // 2)) // 2)
+        width, side = knobs.width, (shape.image_size + 3) // 4
         self.conv1 = nn.Conv2d(shape.channels, width, 5, stride=2, padding=2)
         self.conv2 = nn.Conv2d(width, width, 5, stride=2, padding=2)
         self.conv3 = nn.Conv2d(width, width, 5, stride=1, padding=2)
@@ -51,12 +51,14 @@ class SmallConvNet(nn.Module):
         self.head = nn.Linear(width * side * side, shape.num_classes)
 
     def features(self, images: Tensor) -> Tensor:
+        """What the head sees."""
         hidden = images
         for layer in (self.conv1, self.conv2, self.conv3):
             hidden = self.activation(layer(hidden))
         return hidden.flatten(1)
 
     def forward(self, images: Tensor) -> Tensor:
+        """Logits of images in [-1, 1]."""
         return self.head(self.features(images))
 
 
@@ -152,10 +154,10 @@ def _vit(knobs: s.Vit, shape: Shape) -> nn.Module:
         image_size=shape.image_size,
         patch_size=knobs.patch,
         num_channels=shape.channels,
-        num_labels=shape.num_classes,
+        num_labels=shape.num_classes,  # pyright: ignore[reportCallIssue]
         hidden_dropout_prob=0.0,
         attention_probs_dropout_prob=0.0,
-        attn_implementation="eager",
+        attn_implementation="eager",  # pyright: ignore[reportCallIssue]
     )
     return ViTForImageClassification(config)
 
@@ -167,7 +169,7 @@ def _resnet18(knobs: s.ResNet18, shape: Shape) -> nn.Module:
         hidden_sizes=[knobs.width * 2**stage for stage in range(4)],
         depths=[2, 2, 2, 2],
         layer_type="basic",
-        num_labels=shape.num_classes,
+        num_labels=shape.num_classes,  # pyright: ignore[reportCallIssue]
     )
     return ResNetForImageClassification(config)
 
@@ -194,4 +196,6 @@ def _fits(config: Any, shape: Shape, name: str) -> None:
     wanted = {"num_channels": shape.channels, "image_size": shape.image_size}
     for knob, value in wanted.items():
         if (found := getattr(config, knob, value)) != value:
-            raise InvalidInput(f"{name} takes {knob} {found}, the data set gives {value}", "the same", "change the data set")
+            raise InvalidInput(
+                f"{name} takes {knob} {found}, the data set gives {value}", "the same", "change the data set"
+            )

@@ -1,7 +1,6 @@
-"""A release: the PEFT adapter folder as the world sees it. Read with safetensors only; nothing is unpickled or followed."""
+"""A release: the PEFT adapter folder as the world sees it. Read with safetensors only; nothing is unpickled."""
 
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from bridge_core.errors import UnknownName, UnsafeAdapter
+from bridge_core.lora import lora_scale
 
 WEIGHTS_FILE, CONFIG_FILE = "adapter_model.safetensors", "adapter_config.json"
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
@@ -40,6 +40,7 @@ class Release:
 
     @property
     def modules(self) -> tuple[str, ...]:
+        """Names of the adapted modules."""
         return tuple(self.factors)
 
     def measurement_matrices(self) -> dict[str, Tensor]:
@@ -61,17 +62,20 @@ def read_release(folder: Path) -> Release:
             continue
         name = key.removesuffix(".lora_A.weight")
         if (b := tensors.get(f"{name}.lora_B.weight")) is None:
-            raise UnsafeAdapter(f"{key} stands without its lora_B", "both factors of each module", "save the adapter again")
+            raise UnsafeAdapter(
+                f"{key} stands without its lora_B", "both factors of each module", "save the adapter again"
+            )
         module = name.removeprefix("base_model.model.")
         factors[module] = Factors(a.float().flatten(1), b.float().flatten(1), _scale(config, a.shape[0]))
     if not factors:
-        raise UnsafeAdapter(f"{WEIGHTS_FILE} holds no lora_A weight", "a LoRA adapter saved by PEFT", "name another folder")
+        raise UnsafeAdapter(
+            f"{WEIGHTS_FILE} holds no lora_A weight", "a LoRA adapter saved by PEFT", "name another folder"
+        )
     return Release(dict(sorted(factors.items())), dtype, config)
 
 
 def _scale(config: Mapping[str, Any], rank: int) -> float:
-    alpha = float(config.get("lora_alpha", rank))
-    return alpha / math.sqrt(rank) if config.get("use_rslora") else alpha / rank
+    return lora_scale(float(config.get("lora_alpha", rank)), rank, use_rslora=bool(config.get("use_rslora")))
 
 
 def _config(folder: Path) -> dict[str, Any]:
@@ -107,7 +111,9 @@ def _tensors(path: Path) -> tuple[dict[str, Tensor], torch.dtype]:
         with safe_open(path, framework="pt") as file:
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError, ValueError, KeyError) as error:
-        raise UnsafeAdapter(f"{path.name} is not safetensors ({str(error)[:80]})", "safetensors", "save it again") from error
+        raise UnsafeAdapter(
+            f"{path.name} is not safetensors ({str(error)[:80]})", "safetensors", "save it again"
+        ) from error
     for key, tensor in tensors.items():
         if not tensor.is_floating_point() or not torch.isfinite(tensor).all():
             raise UnsafeAdapter(f"{key[:80]} holds values that are not finite numbers", "finite floating-point weights")

@@ -40,18 +40,18 @@ def stream(
 ) -> Iterator[Batch]:
     """Yield `num_pairs` simulated single-step updates of `num_samples` proxy images each, in batches.
 
-    Every proxy image is used once, in random order, before any is used again; from then on, with `augment`, in a new
-    pose. Memory is that of one batch.
+    Every proxy image is used once, in random order, before any is used again. With `augment` each is shown in a pose of
+    its own: gradients of images that the base model was trained on are unlike those of a secret. Memory is that of one
+    batch.
     """
     per_batch = max(1, BATCH_IMAGES // num_samples)
-    order, used = _shuffled(proxy, rng), 0
+    order = _shuffled(proxy, rng)
     for start in range(0, num_pairs, per_batch):
         wanted = min(per_batch, num_pairs - start) * num_samples
         index = torch.cat([next(order) for _ in range(wanted)])
         images, labels = proxy.pixels[index].float() / 255, proxy.labels[index]
-        if augment and used + wanted > len(proxy):
+        if augment:
             images = moved(images, rng)
-        used += wanted
         taps = tap(model, images, labels, modules)
         yield Batch(images, labels, {name: one.grouped(num_samples) for name, one in taps.items()})
 

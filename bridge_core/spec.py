@@ -16,7 +16,9 @@ Json = dict[str, Any]
 class Spec(BaseModel):
     """A frozen, strict set of knobs."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True
+    )
 
 
 class Axis(Spec):
@@ -102,7 +104,7 @@ Source = Annotated[AnySource, BeforeValidator(_kind_alone)]
 
 
 class Dataset(Axis):
-    """A public proxy and a private source. Equal images never stand in both parts, even where the source is the same."""
+    """A public proxy and a private source. Equal images never stand in both parts, even of one source."""
 
     proxy: Source
     private: Source
@@ -114,6 +116,7 @@ class Dataset(Axis):
 
     @property
     def default_label(self) -> str:
+        """The sources' kinds."""
         proxy, private = self.proxy.kind, self.private.kind
         return proxy if proxy == private else f"{proxy}-{private}"
 
@@ -144,12 +147,12 @@ class Vit(Axis):
 
 
 class ConvNet(Axis):
-    """A small ConvNet in the manner of DLG's LeNet: three strided 5x5 convolutions, smooth activation, a linear head."""
+    """A small ConvNet in the manner of DLG's LeNet: three 5x5 convolutions, a smooth activation, a linear head."""
 
     kind: Literal["convnet"] = "convnet"
     width: int = Field(default=12, ge=1)
     """Channels of every convolution."""
-    activation: Literal["sigmoid", "gelu", "tanh"] = "sigmoid"
+    activation: Literal["gelu", "sigmoid", "tanh"] = "gelu"
     pretraining: Pretraining = Pretraining()
     target_modules: tuple[str, ...] = Field(default=("conv1", "conv2", "conv3", "head"), min_length=1)
 
@@ -290,7 +293,7 @@ class Ridge(Axis):
     ridge: float = Field(default=1e-4, ge=0)
     """Penalty relative to the mean diagonal of the normal matrix."""
     augment: bool = True
-    """Move, turn and scale proxy images once all of them have been used; off: pairs repeat."""
+    """Show every proxy image in a random pose, so that pairs never repeat."""
 
 
 class Mlp(Axis):
@@ -335,7 +338,30 @@ class InvertingGradients(Axis):
     learning_rate: float = Field(default=0.05, gt=0)
 
 
-AnyInversion = Annotated[Dlg | InvertingGradients, Field(discriminator="kind")]
+class Amortised(Spec):
+    """A network from the measurements of all modules to the image: Gauss-Newton's start."""
+
+    num_pairs: int = Field(default=30_000, ge=256)
+    hidden: int = Field(default=1024, ge=1)
+    """Units of each of the two hidden layers."""
+    epochs: int = Field(default=6, ge=1)
+    learning_rate: float = Field(default=2e-3, gt=0)
+
+
+class GaussNewton(Axis):
+    """Iteratively regularised Gauss-Newton on a dense normal matrix, from an amortised start; one image a secret."""
+
+    kind: Literal["gauss_newton"] = "gauss_newton"
+    iterations: int = Field(default=40, ge=1)
+    """Jacobians of one attempt, at most."""
+    restarts: int = Field(default=4, ge=1)
+    """Attempts; all but the first start from a random error of the amortised estimate."""
+    cooling: float = Field(default=0.5, gt=0, lt=1)
+    """Factor of the regularisation from step to step."""
+    start: Amortised = Amortised()
+
+
+AnyInversion = Annotated[Dlg | InvertingGradients | GaussNewton, Field(discriminator="kind")]
 Inversion = Annotated[AnyInversion, BeforeValidator(_kind_alone)]
 
 
@@ -439,6 +465,7 @@ class VictimPhase(Spec):
     """Adapters trained on secrets, with the secrets."""
 
     phase: Literal["victim"] = "victim"
+    model: Model
     recipe: Recipe
     seed: int
     num_secrets: int
@@ -448,6 +475,7 @@ class PublishPhase(Spec):
     """What the world sees of the victims, and what the attacker is told."""
 
     phase: Literal["publish"] = "publish"
+    recipe: Recipe
     knowledge: Knowledge
     exact_gradient: bool
 
@@ -457,12 +485,24 @@ class DecoderPhase(Spec):
 
     phase: Literal["decoder"] = "decoder"
     bridge: Bridge
+    model: Model
+    num_samples: int
+    """Images of a simulated step: the N that the attacker is told."""
+
+
+class StartPhase(Spec):
+    """Gauss-Newton's amortised start, trained on simulated pairs."""
+
+    phase: Literal["start"] = "start"
+    model: Model
+    start: Amortised
 
 
 class AttackPhase(Spec):
     """From release to reconstruction."""
 
     phase: Literal["attack"] = "attack"
+    model: Model
     bridge: Bridge
     inversion: Inversion
     prior: Prior
@@ -473,6 +513,7 @@ class ScorePhase(Spec):
     """Reconstruction against truth, with the controls."""
 
     phase: Literal["score"] = "score"
+    model: Model
 
 
 PhaseSpec = (
@@ -484,6 +525,7 @@ PhaseSpec = (
     | VictimPhase
     | PublishPhase
     | DecoderPhase
+    | StartPhase
     | AttackPhase
     | ScorePhase
 )

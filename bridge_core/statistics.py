@@ -1,4 +1,4 @@
-"""What proxy data says of gradients before any adapter is seen: the controls, and all that the row-wise bridge needs."""
+"""What proxy data says of gradients before any adapter is seen: the controls, and what the row-wise bridge needs."""
 
 from dataclasses import dataclass
 from pathlib import Path

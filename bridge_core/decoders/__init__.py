@@ -15,7 +15,7 @@ from torch import Tensor
 from bridge_core import spec as s
 from bridge_core.decoders.linear import RidgeSum, row_mmse, unit
 from bridge_core.decoders.mlp import GradientDecoder, MlpFit
-from bridge_core.errors import NotApplicable
+from bridge_core.lora import project
 from bridge_core.simulate import Batch
 from bridge_core.statistics import Statistics
 
@@ -40,7 +40,7 @@ class Decoder:
         a = self.a[name]
         match self.bridge:
             case s.Projection():
-                return row_mmse(m, a, torch.eye(a.shape[1]), 0.0)
+                return project(m, a)
             case s.RowMmse():
                 return row_mmse(m, a, self.tensors[f"{name}/row_moment"], self.bridge.ridge)
             case s.Ridge():
@@ -58,10 +58,9 @@ class Decoder:
         net.load_state_dict({k.removeprefix(prefix): t for k, t in self.tensors.items() if k.startswith(prefix)})
         return net.eval()
 
-    def require(self, a: Mapping[str, Tensor]) -> None:
-        """Raise `NotApplicable` where a release carries other matrices than the decoder was fitted for."""
-        if any(not torch.equal(a[name], mine) for name, mine in self.a.items()):
-            raise NotApplicable("the release's A is not the decoder's", "the same A", "fit the decoder on this release")
+    def serves(self, a: Mapping[str, Tensor]) -> bool:
+        """True where a release carries the very matrices that the decoder was fitted for."""
+        return all(torch.equal(a[name], mine) for name, mine in self.a.items())
 
 
 class DecoderFit:

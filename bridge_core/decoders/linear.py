@@ -19,9 +19,9 @@ def unit(x: Float[Tensor, "n *rest"]) -> Float[Tensor, "n *rest"]:
 def row_mmse(
     m: Float[Tensor, "*n out rank"], a: Float[Tensor, "rank in"], moment: Float[Tensor, "in in"], ridge: float
 ) -> Float[Tensor, "*n out in"]:
-    """Row-wise linear minimum mean-square estimate M (A S A^T + ridge)^-1 A S; `ridge` is relative to the mean diagonal.
+    """Row-wise linear minimum mean-square estimate M (A S A^T + ridge)^-1 A S, `ridge` relative to the mean diagonal.
 
-    With S = I and no ridge it is the projection.
+    With S = I and no ridge it is `lora.project`.
     """
     a64, s64 = a.double(), moment.double()
     normal = a64 @ s64 @ a64.T

@@ -32,6 +32,7 @@ class GradientDecoder(nn.Module):
         self._scale = (out * rank) ** 0.5
 
     def forward(self, m: Float[Tensor, "n out rank"]) -> Float[Tensor, "n out in"]:
+        """Direction of G, not scaled to unit norm."""
         row: Tensor = self.get_buffer("row")
         m = unit(m)
         start = unit(m @ row)

@@ -1,8 +1,8 @@
 """The doors of the science: which phases a cell needs, and one function that runs a phase. Imports no torch by itself.
 
-    proxy ─┬─ base ─┬─ statistics ──────────┬─ decoder ─┐
-           │        ├─ adapter ─┬───────────┘           │
-    private┴────────┴───────────┴─ victim ─── publish ──┴─ attack ─── score (opens victim)
+    proxy ─┬─ base ─┬─ statistics ──────────┬─ decoder, start ─┐
+           │        ├─ adapter ─┬───────────┘                  │
+    private┴────────┴───────────┴─ victim ─── publish ─────────┴─ attack ─── score (opens victim)
 
 `victim` holds the secret. `publish` copies out of it what the world sees: the adapter, and what the suite says the
 attacker is told. `attack` is given `publish`, never `victim`; only `score` opens the secret again.
@@ -11,15 +11,18 @@ attacker is told. `attack` is given `publish`, never `victim`; only `score` open
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, assert_never
+from typing import Protocol, assert_never, runtime_checkable
 
 from bridge_core import spec as s
 
 
+@runtime_checkable
 class Progress(Protocol):
     """Told by a phase as it goes: `progress(step, total, loss=0.1)`."""
 
-    def __call__(self, step: int, total: int, **metrics: float) -> None: ...
+    def __call__(self, step: int, total: int, **metrics: float) -> None:
+        """Tell that `step` of `total` is done."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -34,12 +37,17 @@ class Stage:
 def stages(cell: s.Cell) -> tuple[Stage, ...]:
     """The phases that `cell` needs, in an order in which every input comes before its use."""
     dataset, recipe = cell.dataset, cell.recipe
-    shape = {"image_size": dataset.image_size, "channels": dataset.channels}
-    told = s.PublishPhase(knowledge=cell.knowledge, exact_gradient=isinstance(cell.bridge, s.Oracle))
+    side, channels = dataset.image_size, dataset.channels
+    cheat = isinstance(cell.bridge, s.Oracle)
+    told = s.PublishPhase(recipe=recipe, knowledge=cell.knowledge, exact_gradient=cheat)
     attack_inputs = {"base": "base", "publish": "publish"}
     chain = [
-        Stage("proxy", s.ProxyPhase(source=dataset.proxy, **shape), {}),
-        Stage("private", s.PrivatePhase(source=dataset.private, **shape), {"proxy": "proxy"}),
+        Stage("proxy", s.ProxyPhase(source=dataset.proxy, image_size=side, channels=channels), {}),
+        Stage(
+            "private",
+            s.PrivatePhase(source=dataset.private, image_size=side, channels=channels),
+            {"proxy": "proxy"},
+        ),
         Stage("base", s.BasePhase(model=cell.model, num_classes=dataset.num_classes), {"proxy": "proxy"}),
         Stage("statistics", s.StatisticsPhase(model=cell.model, lora=recipe.lora), {"base": "base", "proxy": "proxy"}),
         Stage(
@@ -49,23 +57,37 @@ def stages(cell: s.Cell) -> tuple[Stage, ...]:
         ),
         Stage(
             "victim",
-            s.VictimPhase(recipe=recipe, seed=cell.seed, num_secrets=cell.num_secrets),
+            s.VictimPhase(model=cell.model, recipe=recipe, seed=cell.seed, num_secrets=cell.num_secrets),
             {"base": "base", "adapter": "adapter", "private": "private"},
         ),
         Stage("publish", told, {"victim": "victim"}),
     ]
+    measured = "adapter" if recipe.releases_initial_a else "publish"
     if isinstance(cell.bridge, s.Projection | s.RowMmse | s.Ridge | s.Mlp):
-        measured = "adapter" if recipe.releases_initial_a else "publish"
         inputs = {"base": "base", "proxy": "proxy", "statistics": "statistics", "adapter": measured}
-        chain.append(Stage("decoder", s.DecoderPhase(bridge=cell.bridge), inputs))
+        chain.append(
+            Stage(
+                "decoder", s.DecoderPhase(bridge=cell.bridge, model=cell.model, num_samples=recipe.num_samples), inputs
+            )
+        )
         attack_inputs["decoder"] = "decoder"
+    if isinstance(cell.inversion, s.GaussNewton):
+        inputs = {"base": "base", "proxy": "proxy", "adapter": measured}
+        chain.append(Stage("start", s.StartPhase(model=cell.model, start=cell.inversion.start), inputs))
+        attack_inputs["start"] = "start"
     chain += [
         Stage(
             "attack",
-            s.AttackPhase(bridge=cell.bridge, inversion=cell.inversion, prior=cell.prior, seed=cell.seed),
+            s.AttackPhase(
+                model=cell.model, bridge=cell.bridge, inversion=cell.inversion, prior=cell.prior, seed=cell.seed
+            ),
             attack_inputs,
         ),
-        Stage("score", s.ScorePhase(), {"attack": "attack", "victim": "victim", "statistics": "statistics"}),
+        Stage(
+            "score",
+            s.ScorePhase(model=cell.model),
+            {"attack": "attack", "victim": "victim", "base": "base", "statistics": "statistics"},
+        ),
     ]
     return tuple(chain)
 
@@ -108,6 +130,10 @@ def run(spec: s.PhaseSpec, inputs: Mapping[str, Path], out: Path, progress: Prog
             from bridge_core.phases import decoder
 
             decoder.run(spec, inputs, out, progress)
+        case s.StartPhase():
+            from bridge_core.phases import start
+
+            start.run(spec, inputs, out, progress)
         case s.AttackPhase():
             from bridge_core.phases import attack
 
@@ -121,7 +147,7 @@ def run(spec: s.PhaseSpec, inputs: Mapping[str, Path], out: Path, progress: Prog
 
 
 def check(cells: tuple[s.Cell, ...]) -> None:
-    """Refuse what can be known to fail before anything is written: missing data, modules that do not match, ranks too large.
+    """Refuse what can be known to fail before anything is written: missing data, no matching module, too large a rank.
 
     Raises `InvalidInput` with found, wanted and remedy. Imports torch.
     """

@@ -1,0 +1,1 @@
+"""Inversions: from gradients or measurements back to images."""

@@ -1,0 +1,70 @@
+"""What can be known to fail before anything is written: modules that do not match, ranks too large, a fit too big."""
+
+from collections.abc import Iterable
+from functools import cache
+
+import torch
+
+from bridge_core import spec as s
+from bridge_core.data import load_images, proxy_part
+from bridge_core.decoders.linear import ridge_bytes
+from bridge_core.errors import InvalidInput
+from bridge_core.gradients import weight_matrix
+from bridge_core.models import Shape, adapted_modules, build
+from bridge_core.victim import check_rank
+
+MOST_RIDGE_BYTES = 8 << 30
+MOST_UNKNOWNS = 1024
+"""Pixels of an image for a dense normal matrix."""
+
+
+def run(cells: Iterable[s.Cell]) -> None:
+    """Raise `InvalidInput` for the first cell that can not work."""
+    seen: set[tuple[s.Model, int, s.Dataset, s.Recipe, s.Bridge]] = set()
+    for cell in cells:
+        _check_inversion(cell.dataset, cell.recipe, cell.inversion)
+        point = (cell.model, cell.rank, cell.dataset, cell.recipe, cell.bridge)
+        if point not in seen:
+            seen.add(point)
+            _check(*point)
+
+
+def _check(model: s.Model, rank: int, dataset: s.Dataset, recipe: s.Recipe, bridge: s.Bridge) -> None:
+    if not recipe.starts_at_zero and not isinstance(bridge, s.Oracle):
+        found = (
+            f"bridge {bridge.kind} on init_lora_weights {recipe.lora.init_lora_weights}, where B does not start at zero"
+        )
+        raise InvalidInput(found, "`default` or `gaussian`", "exclude the cell, or use the bridge `oracle`")
+    num_classes = dataset.num_classes or _num_classes(dataset)
+    shape = Shape(dataset.channels, dataset.image_size, num_classes)
+    with torch.device("meta") if _built_in(model) else torch.device("cpu"):
+        built = build(model, shape)
+    modules = adapted_modules(built, recipe.lora.target_modules or model.target_modules)
+    check_rank(built, modules, rank)
+    if isinstance(bridge, s.Ridge):
+        shapes = {name: weight_matrix(built.get_submodule(name)) for name in modules}
+        if (size := ridge_bytes(shapes, rank)) > MOST_RIDGE_BYTES:
+            found = f"ridge at rank {rank} on {model.kind} needs {size / 2**30:.0f} GiB"
+            raise InvalidInput(
+                found, f"at most {MOST_RIDGE_BYTES >> 30} GiB", "use `row_mmse`, or fewer target_modules"
+            )
+
+
+def _check_inversion(dataset: s.Dataset, recipe: s.Recipe, inversion: s.Inversion) -> None:
+    if not isinstance(inversion, s.GaussNewton):
+        return
+    if (unknowns := dataset.channels * dataset.image_size**2) > MOST_UNKNOWNS:
+        found = f"gauss_newton on {unknowns} pixels"
+        raise InvalidInput(found, f"at most {MOST_UNKNOWNS}", "lower image_size, or use `inverting_gradients`")
+    if recipe.num_samples > 1:
+        found = f"gauss_newton on steps of {recipe.num_samples} images"
+        raise InvalidInput(found, "one image a secret", "exclude the cell, or use `inverting_gradients`")
+
+
+def _built_in(model: s.Model) -> bool:
+    return not isinstance(model, s.FolderModel | s.HubModel)
+
+
+@cache
+def _num_classes(dataset: s.Dataset) -> int:
+    return proxy_part(load_images(dataset.proxy, dataset.image_size, dataset.channels)).num_classes

@@ -1,0 +1,52 @@
+"""Phase `publish`: what the world sees of the victims, and what the suite says the attacker is told. Nothing else."""
+
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from bridge_core import spec as s
+from bridge_core.phases import victim
+from bridge_core.release import Release, read_release
+
+TOLD, GRADIENT = "told.json", "gradient.safetensors"
+
+
+@dataclass(frozen=True)
+class Told:
+    """The attacker's knowledge besides the release."""
+
+    recipe: s.Recipe
+    labels: Tensor
+    """secrets x num_samples."""
+
+
+def run(spec: s.PublishPhase, victims: Path, out: Path) -> None:
+    """Copy the adapter folders; tell recipe and labels, and with `exact_gradient`, phase 0's cheat, the gradients."""
+    shutil.copytree(victims / victim.RELEASE, out / victim.RELEASE)
+    secrets = [victim.read_secret(victims, number) for number in range(len(list((out / victim.RELEASE).iterdir())))]
+    told = {"recipe": s.content(spec.recipe), "labels": [one.labels.tolist() for one in secrets]}
+    (out / TOLD).write_text(json.dumps(told, indent=1))
+    if spec.exact_gradient:
+        names = secrets[0].gradients
+        save_file({name: torch.stack([one.gradients[name] for one in secrets]) for name in names}, out / GRADIENT)
+
+
+def read_releases(folder: Path) -> list[Release]:
+    """All releases of a `publish` or `adapter` artefact."""
+    return [read_release(path) for path in sorted((folder / victim.RELEASE).iterdir())]
+
+
+def read_told(folder: Path) -> Told:
+    """What the attacker is told."""
+    told = json.loads((folder / TOLD).read_text())
+    return Told(s.Recipe.model_validate_json(json.dumps(told["recipe"])), torch.tensor(told["labels"]))
+
+
+def read_exact_gradient(folder: Path) -> dict[str, Tensor]:
+    """The disclosed gradients (secrets x out x in) by module; only the bridge `oracle` asks for them."""
+    return load_file(folder / GRADIENT)
