@@ -67,6 +67,24 @@ def load_images(source: s.Source, image_size: int, channels: int) -> Images:
     return Images(torch.from_numpy(np.stack(pixels)), torch.tensor(labels), torch.from_numpy(np.stack(digests)))
 
 
+def count_classes(source: s.Source) -> int:
+    """One more than the largest label of `source`; no image is decoded.
+
+    Raises `UnknownName` where the source's files, package or columns are not there.
+    """
+    match source:
+        case s.Digits() | s.Mnist():
+            return 10
+        case s.Lfw():
+            return 2
+        case s.FashionMnist():
+            return 1 + int(_idx(Path(source.folder), "train-labels-idx1-ubyte").max())
+        case s.ParquetImages() | s.ImageFolder() | s.HubImages():
+            return 1 + max(_table(source)["label"])
+        case _:
+            assert_never(source)
+
+
 def proxy_part(images: Images) -> Images:
     """The public part of a source; each picture once."""
     return images[_first_of_each(images) & (images.position() >= PRIVATE_SHARE)]

@@ -97,6 +97,7 @@ def run(spec: s.PhaseSpec, inputs: Mapping[str, Path], out: Path, progress: Prog
 
     Raises `BridgeError` for what a user can cause; anything else is a bug of ours.
     """
+    _hide_bars()
     match spec:
         case s.ProxyPhase():
             from bridge_core.phases import proxy
@@ -144,6 +145,15 @@ def run(spec: s.PhaseSpec, inputs: Mapping[str, Path], out: Path, progress: Prog
             score.run(spec, inputs, out)
         case _:
             assert_never(spec)
+
+
+def _hide_bars() -> None:
+    """Progress is told by `progress`; the libraries' own bars would tear the log."""
+    from datasets.utils import logging as data_logging
+    from transformers.utils import logging as model_logging
+
+    data_logging.disable_progress_bar()
+    model_logging.disable_progress_bar()
 
 
 def check(cells: tuple[s.Cell, ...]) -> None:

@@ -35,9 +35,9 @@ def run(spec: s.BasePhase, proxy_folder: Path, out: Path, progress: Progress) ->
 
 
 def pretrain(model: nn.Module, images: Images, knobs: s.Pretraining, progress: Progress) -> list[tuple[int, float]]:
-    """AdamW with a one-cycle learning rate on images in random poses, in place; returns (step, loss) about a hundred times.
+    """AdamW with a one-cycle learning rate on images in random poses, in place.
 
-    Raises `Diverged` when the loss is no longer finite.
+    Returns about a hundred points (step, loss). Raises `Diverged` when the loss is no longer finite.
     """
     steps = knobs.epochs * -(-len(images) // knobs.batch_size)
     if not steps:
@@ -45,10 +45,8 @@ def pretrain(model: nn.Module, images: Images, knobs: s.Pretraining, progress: P
     optimiser = torch.optim.AdamW(model.parameters(), knobs.learning_rate)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, knobs.learning_rate, total_steps=steps)
     rng, curve = generator(0, "pretraining"), []
-    batches = (
-        b for _ in range(knobs.epochs) for b in torch.randperm(len(images), generator=rng).split(knobs.batch_size)
-    )
-    for step, index in enumerate(batches, 1):
+    orders = (torch.randperm(len(images), generator=rng) for _ in range(knobs.epochs))
+    for step, index in enumerate((part for order in orders for part in order.split(knobs.batch_size)), 1):
         loss = F.cross_entropy(logits(model, moved(_scaled(images.pixels[index]), rng)), images.labels[index])
         optimiser.zero_grad(set_to_none=True)
         loss.backward()

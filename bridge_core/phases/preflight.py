@@ -1,12 +1,11 @@
 """What can be known to fail before anything is written: modules that do not match, ranks too large, a fit too big."""
 
 from collections.abc import Iterable
-from functools import cache
 
 import torch
 
 from bridge_core import spec as s
-from bridge_core.data import load_images, proxy_part
+from bridge_core.data import count_classes
 from bridge_core.decoders.linear import ridge_bytes
 from bridge_core.errors import InvalidInput
 from bridge_core.gradients import weight_matrix
@@ -35,7 +34,7 @@ def _check(model: s.Model, rank: int, dataset: s.Dataset, recipe: s.Recipe, brid
             f"bridge {bridge.kind} on init_lora_weights {recipe.lora.init_lora_weights}, where B does not start at zero"
         )
         raise InvalidInput(found, "`default` or `gaussian`", "exclude the cell, or use the bridge `oracle`")
-    num_classes = dataset.num_classes or _num_classes(dataset)
+    num_classes = dataset.num_classes or count_classes(dataset.proxy)
     shape = Shape(dataset.channels, dataset.image_size, num_classes)
     with torch.device("meta") if _built_in(model) else torch.device("cpu"):
         built = build(model, shape)
@@ -63,8 +62,3 @@ def _check_inversion(dataset: s.Dataset, recipe: s.Recipe, inversion: s.Inversio
 
 def _built_in(model: s.Model) -> bool:
     return not isinstance(model, s.FolderModel | s.HubModel)
-
-
-@cache
-def _num_classes(dataset: s.Dataset) -> int:
-    return proxy_part(load_images(dataset.proxy, dataset.image_size, dataset.channels)).num_classes
