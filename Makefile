@@ -15,10 +15,12 @@ help:  ## list the targets
 quickstart: $(VENV)/.installed  ## train adapters on secret digits, get the digits back, print the table
 	$(BIN)/bridge bench run suites/quickstart.yaml --plain
 	$(BIN)/bridge report suites/quickstart.yaml
+	@echo && cat report/bridges_by_rank.md
 
-vision: $(VENV)/.installed  ## the first paper table: models x ranks x data sets x seeds; about an hour on 2 cores
+vision: $(VENV)/.installed data  ## the first paper table: models x ranks x data sets x seeds; about an hour on 2 cores
 	$(BIN)/bridge bench run suites/vision.yaml --plain
 	$(BIN)/bridge report suites/vision.yaml
+	@echo && cat report/bridges_by_rank.md
 
 test: $(VENV)/.installed-dev  ## the tests
 	$(BIN)/python -m pytest
