@@ -54,7 +54,7 @@ class Markup(str):
 class Float:
     """One table float: some blocks of the layout."""
 
-    label: str
+    label: Markup
     continued: bool
     blocks: tuple[PrintedBlock, ...]
 
@@ -74,8 +74,8 @@ def _letter(letter: str) -> str:
     return letter if plain else f"[U+{ord(letter):04X}]"
 
 
-def slug(text: str) -> str:
-    """`text` as a part of a label or file name."""
+def _slug(text: str) -> str:
+    """`text` as a part of a label."""
     return NOT_NAMEABLE.sub("-", text).strip("-") or "x"
 
 
@@ -86,7 +86,7 @@ def latex(layout: Layout, suite: str, standing: Standing) -> str:
     template = _environment().get_template("table.tex.j2")
     return template.render(
         layout=layout,
-        floats=list(_floats(layout, f"tab:{slug(suite)}-{slug(layout.name)}")),
+        floats=list(_floats(layout, f"tab:{_slug(suite)}-{_slug(layout.name)}")),
         specification=Markup("l" * (names - 1) + "r" * (columns + 1)),
         width=names + columns,
         header=list(_header(layout)),
@@ -131,7 +131,7 @@ def _floats(layout: Layout, label: str) -> Iterator[Float]:
         rest[-1].append(block)
         room -= len(block.lines) + 1
     for number, blocks in enumerate(rest, start=1):
-        yield Float(label if number == 1 else f"{label}-{number}", number > 1, tuple(blocks))
+        yield Float(Markup(label if number == 1 else f"{label}-{number}"), number > 1, tuple(blocks))
 
 
 def _pieces(blocks: Sequence[PrintedBlock]) -> Iterator[PrintedBlock]:

@@ -119,7 +119,7 @@ def _estimate_text(one: Estimate, decimals: int, interval: bool, mark_units: boo
 def _notes(table: Table, standing: Standing, legend: Mapping[str, Mapping[str, str]]) -> Iterator[str]:
     told = table.declaration
     yield from (" ".join(note.split()) for note in told.notes)
-    yield f"n: seeds × {told.units} of a seed."
+    yield f"n: seeds × {told.units}."
     yield from _interval_notes(table)
     if table.absent_controls:
         yield f"Controls that this suite has not run: {', '.join(table.absent_controls)}."

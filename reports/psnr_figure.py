@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from reports.figure import COLOURS, GREY, MARKERS, TEXT_WIDTH, Figure, paper_style, save
-from reports.table import Block, Line, Table
+from reports.figure import COLOURS, GREY, MARKERS, TEXT_WIDTH, Figure, paper_style, plain, save
+from reports.table import Line, Table
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 COLUMNS = 3
 PANEL_HEIGHT = 1.75
+"""Inches."""
+MEAN_IMAGE = ("mean image",)
 Panel = tuple[str, tuple[Line, ...]]
 
 
@@ -22,8 +24,8 @@ def draw_psnr(table: Table, folder: Path) -> tuple[Figure, list[Path]]:
     """Draw the table `bridges_by_rank`; the figure and its files."""
     from matplotlib import pyplot
 
-    panels = [panel for block in table.blocks for panel in _panels(block)]
-    bridges = list(dict.fromkeys(_bridge(line) for _, lines in panels for line in lines if not _is_control_image(line)))
+    panels, common = _panels(table)
+    results = list(dict.fromkeys(line.names[0] for _, lines in panels for line in lines if line.role == "result"))
     columns = min(COLUMNS, len(panels))
     rows = math.ceil(len(panels) / columns)
     with paper_style():
@@ -31,71 +33,80 @@ def draw_psnr(table: Table, folder: Path) -> tuple[Figure, list[Path]]:
         canvas, axes = pyplot.subplots(rows, columns, figsize=size, squeeze=False, sharey=True, layout="constrained")
         for place, axis in enumerate(axes.flat):
             if place < len(panels):
-                _draw_panel(axis, panels[place], {name: number for number, name in enumerate(bridges)})
+                _draw_panel(axis, panels[place], results)
             else:
                 axis.set_axis_off()
         for axis in axes[:, 0]:
             axis.set_ylabel("PSNR (dB)")
-        handles = {h.get_label(): h for axis in axes.flat for h in axis.get_legend_handles_labels()[0]}
-        canvas.legend(
-            handles.values(), handles.keys(), loc="outside lower center", ncols=min(6, len(handles)), frameon=False
-        )
+        handles = {handle.get_label(): handle for axis in axes.flat for handle in axis.get_legend_handles_labels()[0]}
+        places: dict[str, Any] = {"loc": "outside lower center", "ncols": min(8, len(handles)), "frameon": False}
+        canvas.legend(handles.values(), handles.keys(), columnspacing=1.2, handletextpad=0.5, **places)
         paths = save(canvas, folder, "psnr_by_rank")
-    return Figure("psnr_by_rank", _caption(table)), paths
+    return Figure("psnr_by_rank", _caption(table, common)), paths
 
 
-def _panels(block: Block) -> list[Panel]:
-    """The block's lines by section: a panel a recipe and knowledge."""
+def _panels(table: Table) -> tuple[list[Panel], str]:
+    """A panel a block and section, titled by what tells it from the others; and what is common to all."""
+    told = table.declaration
+    headers = (*told.blocks.values(), *(header.lower() for header in told.sections.values()))
     sections: dict[tuple[str, ...], list[Line]] = {}
-    for line in block.lines:
-        sections.setdefault(line.section, []).append(line)
-    return [(", ".join((*block.heading.values(), *section)), tuple(lines)) for section, lines in sections.items()]
+    for block in table.blocks:
+        for line in block.lines:
+            sections.setdefault((*block.heading.values(), *line.section), []).append(line)
+    varies = [len(set(values)) > 1 for values in zip(*sections, strict=True)]
+
+    def named(values: tuple[str, ...], wanted: bool) -> str:
+        triples = zip(headers, values, varies, strict=True)
+        return ", ".join(f"{header} {value}" for header, value, differs in triples if differs is wanted)
+
+    panels = [(named(values, True), tuple(lines)) for values, lines in sections.items()]
+    return panels, named(next(iter(sections)), False)
 
 
-def _draw_panel(axis: Axes, panel: Panel, order: Mapping[str, int]) -> None:
+def _draw_panel(axis: Axes, panel: Panel, results: Sequence[str]) -> None:
     title, lines = panel
     ranks: set[int] = set()
     for line in lines:
         points = {int(rank): one for rank, entry in line.entries.items() if (one := entry.estimates["psnr"])}
         drawn = {rank: one for rank, one in sorted(points.items()) if math.isfinite(one.mean)}
         ranks |= set(drawn)
-        means = [one.mean for one in drawn.values()]
-        if _is_control_image(line):
-            axis.plot(list(drawn), means, color=GREY, linestyle="--", label="mean image", zorder=1)
+        if not drawn:
             continue
-        number = order[_bridge(line)]
+        if line.names == MEAN_IMAGE and len(drawn) == 1:  # of one point, no line is seen
+            axis.axhline(next(iter(drawn.values())).mean, label=plain(line.names[0]), **_look(line, results))
+            continue
         axis.errorbar(
             list(drawn),
-            means,
-            yerr=[one.half_width or 0 for one in drawn.values()],
-            color=COLOURS[number % len(COLOURS)],
-            marker=MARKERS[number % len(MARKERS)],
-            markerfacecolor="white" if line.role != "result" else None,
-            linestyle=":" if line.role != "result" else "-",
+            [one.mean for one in drawn.values()],
+            yerr=None if line.names == MEAN_IMAGE else [one.half_width or 0 for one in drawn.values()],
             capsize=1.5,
             elinewidth=0.7,
-            label=_bridge(line),
+            label=plain(line.names[0]),
+            **_look(line, results),
         )
-    axis.set_title(title)
+    axis.set_title(plain(title))
     axis.set_xscale("log", base=2)
     axis.set_xticks(sorted(ranks), [str(rank) for rank in sorted(ranks)])
     axis.minorticks_off()
     axis.set_xlabel("rank")
 
 
-def _bridge(line: Line) -> str:
-    return line.names[0]
+def _look(line: Line, results: Sequence[str]) -> dict[str, Any]:
+    """Results in colour; controls grey, the bound black, both with hollow marks."""
+    if line.names == MEAN_IMAGE:
+        return {"color": GREY, "linestyle": "--", "zorder": 1}
+    if line.role != "result":
+        colour = GREY if line.role == "control" else "black"
+        return {"color": colour, "linestyle": ":", "marker": "o", "markerfacecolor": "white"}
+    number = results.index(line.names[0])
+    return {"color": COLOURS[number % len(COLOURS)], "marker": MARKERS[number % len(MARKERS)]}
 
 
-def _is_control_image(line: Line) -> bool:
-    return line.role == "control" and _bridge(line) == "mean image"
-
-
-def _caption(table: Table) -> str:
+def _caption(table: Table, common: str) -> str:
     over = {one.over for one in table.estimates() if one.half_width is not None}
     bars = {
         frozenset({"seeds"}): "Bars: 95 % t intervals over the means of seeds.",
         frozenset({"units"}): "Bars: 95 % t intervals over the secrets of the one seed.",
     }.get(frozenset(over), "Bars: 95 % t intervals." if over else "")
     dotted = "Dashed: the mean image of the proxy data; dotted: projection and oracle."
-    return f"PSNR of the reconstruction by rank. {dotted} {bars}".strip()
+    return f"PSNR of the reconstruction by rank{f' ({common})' if common else ''}. {dotted} {bars}".strip()

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from reports.figure import TEXT_WIDTH, Figure, paper_style, save
+from reports.figure import TEXT_WIDTH, Figure, paper_style, plain, save
 from reports.reading import Reader, Row
 
 if TYPE_CHECKING:
@@ -117,7 +117,9 @@ def _draw(panels: Sequence[Panel], folder: Path, name: str) -> list[Path]:
                     _picture(axis, panel.strips.get(strip), secret, small=side < 0.55)
         for line, strip in enumerate(names):
             middle = TITLE_HEIGHT + line * (side + PSNR_HEIGHT) + side / 2
-            canvas.text((LABEL_WIDTH - 0.06) / width, 1 - middle / height, strip, ha="right", va="center", fontsize=7)
+            canvas.text(
+                (LABEL_WIDTH - 0.06) / width, 1 - middle / height, plain(strip), ha="right", va="center", fontsize=7
+            )
         return save(canvas, folder, name)
 
 

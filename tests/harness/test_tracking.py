@@ -35,7 +35,9 @@ def uri(empty_database, tmp_path):
 
 def runs(uri, suite="synthetic"):
     client = MlflowClient(uri)
-    found = client.search_runs([client.get_experiment_by_name(suite).experiment_id], max_results=1000)
+    experiment = client.get_experiment_by_name(suite)
+    assert experiment is not None
+    found = client.search_runs([experiment.experiment_id], max_results=1000)
     return {run.data.tags["bridge.cell"]: run for run in found if "bridge.cell" in run.data.tags}, found
 
 
