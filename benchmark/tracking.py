@@ -35,6 +35,8 @@ ENVIRONMENT = {
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "5",
 }
 """Of mlflow, where the user has not set it: nothing told to others, and a dead server is given up within seconds."""
+EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
+"""What MLflow's pages are laid out by: runs with metrics, and not conversations."""
 STALL_SECONDS = 60.0
 BATCH_METRICS, BATCH_OTHERS, MOST_CHARACTERS = 1000, 100, 250
 """Limits of MLflow's interface; of a value, the shortest that any of its stores cuts at."""
@@ -129,7 +131,7 @@ class _Filling:
         if found is None:
             # A server decides by itself; a bare database would put pictures into the working directory.
             aside = (self.store.root / "mlartifacts").as_uri() if self.uri.startswith("sqlite:") else None
-            return client.create_experiment(self.graph.suite, artifact_location=aside)
+            return client.create_experiment(self.graph.suite, artifact_location=aside, tags=EXPERIMENT_TAGS)
         if found.lifecycle_stage == "deleted":
             client.restore_experiment(found.experiment_id)
         return str(found.experiment_id)

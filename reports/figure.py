@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, cast
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Canvas
 
-TEXT_WIDTH = 6.9
-"""Inches: the width of a page of two columns."""
+TEXT_WIDTH = 6.6
+"""Inches: a page of both columns, with margins of 2 cm on A4."""
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 """Okabe and Ito's, told apart by colour-blind readers."""
 MARKERS = ("s", "^", "D", "v", "P", "X", "h")

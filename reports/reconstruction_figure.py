@@ -100,7 +100,7 @@ def _draw(panels: Sequence[Panel], folder: Path, name: str) -> list[Path]:
     names = list(dict.fromkeys(name for panel in panels for name in panel.strips))
     there = min(len(strip.images) for panel in panels for strip in panel.strips.values())
     secrets = max(1, min(there, MOST_SECRETS, MOST_COLUMNS // len(panels)))
-    side = min(0.8, (TEXT_WIDTH - LABEL_WIDTH - GAP * (len(panels) - 1)) / (len(panels) * secrets))
+    side = min(0.62, (TEXT_WIDTH - LABEL_WIDTH - GAP * (len(panels) - 1)) / (len(panels) * secrets))
     width = LABEL_WIDTH + len(panels) * secrets * side + GAP * (len(panels) - 1)
     height = TITLE_HEIGHT + len(names) * (side + PSNR_HEIGHT)
     with paper_style():
@@ -114,7 +114,7 @@ def _draw(panels: Sequence[Panel], folder: Path, name: str) -> list[Path]:
                 for secret in range(secrets):
                     corner = ((left + secret * side) / width, 1 - (top + side) / height)
                     axis = canvas.add_axes((*corner, side * 0.95 / width, side * 0.95 / height))
-                    _picture(axis, panel.strips.get(strip), secret, small=side < 0.55)
+                    _picture(axis, panel.strips.get(strip), secret, small=side < 0.5)
         for line, strip in enumerate(names):
             middle = TITLE_HEIGHT + line * (side + PSNR_HEIGHT) + side / 2
             canvas.text(

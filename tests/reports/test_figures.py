@@ -11,8 +11,11 @@ from safetensors.numpy import load_file
 
 from bridge_core import spec as s
 from reports import write_report  # pyright: ignore[reportAttributeAccessIssue] # it finds tests/reports first
+from reports.declaration import load_definitions
+from reports.psnr_figure import _limits
 from reports.reading import open_warehouse
 from reports.reconstruction_figure import PICTURES, _panels
+from reports.table import build_table
 from tests.synthetic_store import cells, psnr
 
 FIGURES = ("psnr_by_rank", "reconstructions")
@@ -68,3 +71,20 @@ def test_pictures_that_are_lost_cost_a_strip_and_not_the_report(build, tmp_path,
     names = {file.name for file in written}
     assert "reconstructions.png" not in names
     assert {"psnr_by_rank.png", "report.md"} <= names
+
+
+def test_wide_intervals_do_not_drown_the_means(build):
+    def scatter(filler):
+        filler.psnr_of = lambda cell, secret: psnr(cell, secret) + 40 * cell.seed
+
+    path = build(cells(ranks=(2,), seeds=(0, 1)), change=scatter)
+    with open_warehouse(path, "synthetic") as reader:
+        definition = load_definitions()[0]
+        table = build_table(definition, reader.rows(definition.sql))
+    widest = max(one.half_width or 0 for one in table.estimates())
+    means = [one.mean for entry in table.entries() if (one := entry.estimates["psnr"])]
+    shown = _limits(table)
+    assert shown is not None
+    low, high = shown
+    assert low < min(means) and max(means) < high
+    assert high - low < 2 * (max(means) - min(means)) < widest
