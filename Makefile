@@ -52,7 +52,7 @@ data/fashion-mnist:
 	cd data && apt-get download dataset-fashion-mnist && dpkg -x dataset-fashion-mnist_*.deb unpacked
 	mv data/unpacked$(FASHION_MNIST) $@
 	rm -r data/unpacked data/dataset-fashion-mnist_*.deb
-	@echo "Fashion-MNIST is in $@: a suite names it as {kind: fashion_mnist, folder: $@}"
+	@echo "Fashion-MNIST is in $@, where suites look for it"
 
 benchmark: $(VENV)/.installed-dev  ## speed: simulated pairs against a loop of PEFT steps, start of the command line
 	for script in benchmarks/*.py; do $(BIN)/python $$script || exit 1; done

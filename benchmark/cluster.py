@@ -30,6 +30,8 @@ from benchmark.worker import MAX_TEXT, Failure, Order, Outcome, failure_of, perf
 from bridge_core.errors import BridgeError, UnknownName
 
 CONNECT_SECONDS = 10
+ALLOCATOR = {"MALLOC_TRIM_THRESHOLD_": 1 << 30, "MALLOC_MMAP_THRESHOLD_": 32 << 20}
+"""glibc keeps freed tensors, bytes: dask's own setting gives each one back, and a third of a worker's time with it."""
 GATHER_SECONDS = 60
 QUEUED_PER_THREAD = 2
 """Orders under way per thread of a cluster that is not ours: an adaptive one grows by its queue."""
@@ -184,7 +186,7 @@ def on_local_cluster(limits: Limits, logs: Path | None) -> DaskEngine:
 
     What they print goes to files in `logs`.
     """
-    threads = limits.threads or 1
+    thread_limits = {f"{library}_NUM_THREADS": limits.threads or 1 for library in ("OMP", "MKL", "OPENBLAS")}
     settings = {
         "distributed.scheduler.allowed-failures": 0,
         "distributed.scheduler.worker-ttl": None,  # a long kernel call may keep a worker silent for minutes
@@ -192,6 +194,7 @@ def on_local_cluster(limits: Limits, logs: Path | None) -> DaskEngine:
         "distributed.worker.memory.spill": False,
         "distributed.worker.memory.pause": False,
         "distributed.worker.memory.terminate": 0.95,
+        "distributed.nanny.pre-spawn-environ": ALLOCATOR | thread_limits,
     }
     with ExitStack() as life:
         life.enter_context(dask.config.set(settings))  # as long as the engine: restarted workers read it again
@@ -201,7 +204,6 @@ def on_local_cluster(limits: Limits, logs: Path | None) -> DaskEngine:
             processes=True,
             scheduler_kwargs={"dashboard": False, "dashboard_address": "127.0.0.1:0"},
             memory_limit=MEMORY_LIMIT,
-            env={f"{library}_NUM_THREADS": threads for library in ("OMP", "MKL", "OPENBLAS")},
             silence_logs=logging.CRITICAL,
         )
         life.callback(cluster.close)

@@ -98,8 +98,8 @@ def missing_files(suite: Suite) -> Iterator[Problem]:
 
 def _missing_source(place: Place, source: s.AnySource) -> Iterator[Problem]:
     match source:
-        case s.FashionMnist() if not Path(source.folder).is_dir():
-            remedy = "install Debian's dataset-fashion-mnist, or set `folder`"
+        case s.FashionMnist() if source.folder is not None and not Path(source.folder).is_dir():
+            remedy = "install Debian's dataset-fashion-mnist, `make data`, or leave `folder` out"
             yield Problem(place, f"no folder {shown(source.folder)}", "the four IDX files of Fashion-MNIST", remedy)
         case s.ParquetImages() if not any(iglob(source.path, recursive=True)):
             yield Problem((*place, "path"), f"no file {shown(source.path)}", "a parquet file or a glob pattern")

@@ -64,8 +64,8 @@ class FashionMnist(Spec):
     """Fashion-MNIST, 70,000 garments, 28x28 grey, 10 classes, from IDX files (Debian: `dataset-fashion-mnist`)."""
 
     kind: Literal["fashion_mnist"] = "fashion_mnist"
-    folder: str = "/usr/share/datasets/fashion-mnist"
-    """Folder of the four IDX files, gzipped or not."""
+    folder: str | None = None
+    """Folder of the four IDX files, gzipped or not; the Debian package's, then `data/fashion-mnist`, if not given."""
 
 
 class ParquetImages(Spec):
@@ -354,7 +354,7 @@ class GaussNewton(Axis):
     kind: Literal["gauss_newton"] = "gauss_newton"
     iterations: int = Field(default=40, ge=1)
     """Jacobians of one attempt, at most."""
-    restarts: int = Field(default=4, ge=1)
+    restarts: int = Field(default=8, ge=1)
     """Attempts; all but the first start from a random error of the amortised estimate."""
     cooling: float = Field(default=0.5, gt=0, lt=1)
     """Factor of the regularisation from step to step."""

@@ -14,19 +14,24 @@ A measure that is NULL was not measured; NaN is a result.
 """
 
 from importlib.resources import files
+from typing import Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
 
 class Measure(BaseModel):
-    """A number of the table: its header with unit, decimals, and whether the 95 % interval stands beside it."""
+    """A number of the table: its header with unit, decimals, and whether the 95 % interval stands beside it.
+
+    A `median` is that of all units of all seeds, and has no interval.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     header: str
     decimals: int = Field(ge=0, le=9)
     interval: bool = False
+    statistic: Literal["mean", "median"] = "mean"
 
 
 class Spread(BaseModel):

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from statistics import median
 from typing import Literal
 
 CONFIDENCE = 0.95
@@ -35,6 +36,16 @@ def estimate(values: Mapping[int, Sequence[float]]) -> Estimate | None:
     means = [_mean(units) for units in measured]
     sample, over = (measured[0], "units") if len(means) == 1 else (means, "seeds")
     return Estimate(_mean(means), half_width(sample), over, len(means), min(map(len, measured)))
+
+
+def median_estimate(values: Mapping[int, Sequence[float]]) -> Estimate | None:
+    """The median of all units of all seeds, without an interval; None where nothing was measured."""
+    measured = [units for units in values.values() if units]
+    if not measured:
+        return None
+    pooled = [value for units in measured for value in units]
+    middle = math.nan if any(map(math.isnan, pooled)) else median(pooled)
+    return Estimate(middle, None, "units", len(measured), min(map(len, measured)))
 
 
 def half_width(sample: Sequence[float]) -> float | None:

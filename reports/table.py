@@ -6,10 +6,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from reports.declaration import Declaration, Definition
-from reports.estimate import Estimate, estimate
+from reports.estimate import Estimate, estimate, median_estimate
 from reports.reading import Row
 
 ROLES = ("control", "result", "bound")
+STATISTICS = {"mean": estimate, "median": median_estimate}
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,7 @@ def _entry(told: Declaration, rows: Sequence[Row]) -> Entry:
             values[name][row["seed"]].append(float(value))
         units[row["seed"]] += int(row["num_units"] or 0) if present else 0
     return Entry(
-        estimates={name: estimate(of_measure) for name, of_measure in values.items()},
+        estimates={name: STATISTICS[told.measures[name].statistic](found) for name, found in values.items()},
         finished_seeds=len(finished),
         planned_seeds=len({row["seed"] for row in rows}),
         num_units=min((count for count in units.values() if count), default=0),

@@ -1,15 +1,25 @@
--- One row a secret of a cell; a bridge does not change the mean image's score, so it counts once for all bridges.
+-- One row a secret of a cell. A bridge changes neither the mean image nor the amortised start: they count once for all.
 WITH scored AS (SELECT * FROM chosen LEFT JOIN scores USING (cell_id)),
-mean_image AS (
+controls AS (
     SELECT model, dataset, inversion, prior, recipe, knowledge, rank, seed, secret,
-        any_value(psnr_mean_image) AS psnr, any_value(ssim_mean_image) AS ssim,
-        min(position) - 0.5 AS position, bool_or(finished) AS finished
+        any_value(psnr_mean_image) AS psnr_mean_image, any_value(ssim_mean_image) AS ssim_mean_image,
+        any_value(psnr_start) AS psnr_start, any_value(ssim_start) AS ssim_start,
+        min(position) AS first, bool_or(finished) AS finished
     FROM scored GROUP BY ALL
+),
+every AS (
+    SELECT * EXCLUDE (psnr_mean_image, ssim_mean_image, psnr_start, ssim_start, first),
+        psnr_mean_image AS psnr, ssim_mean_image AS ssim, first - 0.5 AS position,
+        'mean image' AS bridge, 'control' AS role
+    FROM controls
+    UNION ALL BY NAME
+    SELECT * EXCLUDE (psnr_mean_image, ssim_mean_image, psnr_start, ssim_start, first),
+        psnr_start AS psnr, ssim_start AS ssim, first - 0.4 AS position,
+        'amortised start' AS bridge, 'control' AS role
+    FROM controls WHERE psnr_start IS NOT NULL
+    UNION ALL BY NAME
+    SELECT model, dataset, inversion, prior, recipe, knowledge, rank, seed, secret, position, finished, psnr, ssim,
+        bridge, CASE kind WHEN 'oracle' THEN 'bound' WHEN 'projection' THEN 'control' ELSE 'result' END AS role
+    FROM scored
 )
-SELECT model, dataset, inversion, prior, recipe, knowledge, rank, seed, position, finished, psnr, ssim,
-    'mean image' AS bridge, 'control' AS role, 1 AS num_units
-FROM mean_image
-UNION ALL BY NAME
-SELECT model, dataset, inversion, prior, recipe, knowledge, rank, seed, position, finished, psnr, ssim, bridge,
-    CASE kind WHEN 'oracle' THEN 'bound' WHEN 'projection' THEN 'control' ELSE 'result' END AS role, 1 AS num_units
-FROM scored
+SELECT * EXCLUDE (secret), psnr AS psnr_median, 1 AS num_units FROM every

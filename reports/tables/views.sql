@@ -14,13 +14,15 @@ SELECT cell_id, stage, name, value, secret, module
 FROM cell_tasks JOIN facts USING (key)
 WHERE suite = getvariable('suite') AND step IS NULL;
 
--- PSNR and SSIM of every secret, and of the proxy's mean image in its place.
+-- PSNR and SSIM of every secret, and of what stands in its place: the proxy's mean image, an inversion's start.
 CREATE TEMP VIEW scores AS
 SELECT cell_id, secret,
     any_value(value) FILTER (name = 'psnr') AS psnr,
     any_value(value) FILTER (name = 'ssim') AS ssim,
     any_value(value) FILTER (name = 'psnr_mean_image') AS psnr_mean_image,
-    any_value(value) FILTER (name = 'ssim_mean_image') AS ssim_mean_image
+    any_value(value) FILTER (name = 'ssim_mean_image') AS ssim_mean_image,
+    any_value(value) FILTER (name = 'psnr_start') AS psnr_start,
+    any_value(value) FILTER (name = 'ssim_start') AS ssim_start
 FROM measured WHERE stage = 'score' AND secret IS NOT NULL AND module IS NULL
 GROUP BY cell_id, secret;
 
