@@ -6,6 +6,7 @@ Whether an image is proxy or private is decided by its digest, so that equal ima
 import gzip
 import hashlib
 import importlib.util
+import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from glob import glob
@@ -15,14 +16,17 @@ from typing import Any, assert_never
 import numpy as np
 import torch
 from datasets import ClassLabel, Dataset, Features, Image, Value
+from datasets.exceptions import DatasetGenerationError
 from jaxtyping import Bool, Int64, UInt8
 from PIL import Image as Pillow
+from pyarrow import ArrowException
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from bridge_core import spec as s
 from bridge_core.errors import InvalidInput, UnknownName
 
+FASHION_FOLDERS = (Path("/usr/share/datasets/fashion-mnist"), Path("data/fashion-mnist"))
 PRIVATE_SHARE, HELDOUT_SHARE = 1 / 8, 1 / 8
 
 
@@ -78,7 +82,7 @@ def count_classes(source: s.Source) -> int:
         case s.Lfw():
             return 2
         case s.FashionMnist():
-            return 1 + int(_idx(Path(source.folder), "train-labels-idx1-ubyte").max())
+            return 1 + int(_idx(_fashion_folder(source), "train-labels-idx1-ubyte").max())
         case s.ParquetImages() | s.ImageFolder() | s.HubImages():
             return 1 + max(_table(source)["label"])
         case _:
@@ -147,7 +151,7 @@ def _table(source: s.Source) -> Dataset:
         case s.Lfw():
             return _arrays(*_lfw(source.faces_only))
         case s.FashionMnist():
-            return _arrays(*_fashion_mnist(Path(source.folder)))
+            return _arrays(*_fashion_mnist(_fashion_folder(source)))
         case s.ParquetImages():
             return _columns(_parquet(source.path), source.image_column, source.label_column)
         case s.ImageFolder():
@@ -188,6 +192,12 @@ def _lfw(faces_only: bool) -> tuple[np.ndarray, np.ndarray]:
     return (pixels[:100], labels[:100]) if faces_only else (pixels, labels)
 
 
+def _fashion_folder(source: s.FashionMnist) -> Path:
+    if source.folder is not None:
+        return Path(source.folder)
+    return next((folder for folder in FASHION_FOLDERS if folder.is_dir()), FASHION_FOLDERS[0])
+
+
 def _fashion_mnist(folder: Path) -> tuple[np.ndarray, np.ndarray]:
     def both(kind: str) -> np.ndarray:
         return np.concatenate([_idx(folder, f"{part}-{kind}-ubyte") for part in ("train", "t10k")])
@@ -201,20 +211,27 @@ def _idx(folder: Path, name: str) -> np.ndarray:
     if path is None:
         remedy = "`apt-get install dataset-fashion-mnist`, `make data`, or set `folder`"
         raise UnknownName(f"no file {name}[.gz] in {folder}", "Fashion-MNIST's four IDX files", remedy)
-    raw = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-    if len(raw) < 4 or raw[:3] != b"\0\0\x08":
-        raise InvalidInput(f"{path.name} is no IDX file of bytes", "the file of Fashion-MNIST", "fetch it again")
-    sizes = np.frombuffer(raw, ">i4", count=raw[3], offset=4)
-    return np.frombuffer(raw, np.uint8, offset=4 + 4 * raw[3]).reshape(sizes)
+    try:
+        raw = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+        if raw[:3] != b"\0\0\x08":
+            raise ValueError(raw[:3])
+        sizes = np.frombuffer(raw, ">i4", count=raw[3], offset=4)
+        return np.frombuffer(raw, np.uint8, offset=4 + 4 * raw[3]).reshape(sizes)
+    except (OSError, EOFError, zlib.error, ValueError, IndexError) as error:
+        found = f"{path.name} is no whole IDX file of bytes"
+        raise InvalidInput(found, "the file of Fashion-MNIST", "fetch it again") from error
 
 
 def _parquet(path: str) -> Dataset:
     from datasets import load_dataset
 
-    files = sorted(glob(path))
+    files = sorted(glob(path, recursive=True))
     if not files:
         raise UnknownName(f"no file matches {path}", "parquet files", "correct `path`")
-    return load_dataset("parquet", data_files=files, split="train")  # pyright: ignore[reportReturnType]
+    try:
+        return load_dataset("parquet", data_files=files, split="train")  # pyright: ignore[reportReturnType]
+    except (ArrowException, DatasetGenerationError) as error:
+        raise InvalidInput(f"{path} can not be read", "parquet files of one schema", "write them again") from error
 
 
 def _image_folder(path: str) -> Dataset:
@@ -222,7 +239,10 @@ def _image_folder(path: str) -> Dataset:
 
     if not Path(path).is_dir():
         raise UnknownName(f"no folder {path}", "a folder with one sub-folder of images a class", "correct `path`")
-    return load_dataset("imagefolder", data_dir=path, split="train")  # pyright: ignore[reportReturnType]
+    try:
+        return load_dataset("imagefolder", data_dir=path, split="train")  # pyright: ignore[reportReturnType]
+    except FileNotFoundError as error:
+        raise UnknownName(f"no image in {path}", "one sub-folder of images a class", "correct `path`") from error
 
 
 def _hub(source: s.HubImages) -> Dataset:

@@ -1,6 +1,7 @@
 """A release: the PEFT adapter folder as the world sees it. Read with safetensors only; nothing is unpickled."""
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,16 +58,10 @@ def read_release(folder: Path) -> Release:
     config = _config(folder)
     tensors, dtype = _tensors(_inside(folder, WEIGHTS_FILE))
     factors: dict[str, Factors] = {}
-    for key, a in tensors.items():
-        if not key.endswith(".lora_A.weight"):
-            continue
-        name = key.removesuffix(".lora_A.weight")
-        if (b := tensors.get(f"{name}.lora_B.weight")) is None:
-            raise UnsafeAdapter(
-                f"{key} stands without its lora_B", "both factors of each module", "save the adapter again"
-            )
-        module = name.removeprefix("base_model.model.")
-        factors[module] = Factors(a.float().flatten(1), b.float().flatten(1), _scale(config, a.shape[0]))
+    for key in tensors:
+        if key.endswith((".lora_A.weight", ".lora_B.weight")):
+            name = key.removesuffix(".weight").rpartition(".")[0]
+            factors[name.removeprefix("base_model.model.")] = _factors(tensors, name, config)
     if not factors:
         raise UnsafeAdapter(
             f"{WEIGHTS_FILE} holds no lora_A weight", "a LoRA adapter saved by PEFT", "name another folder"
@@ -74,8 +69,22 @@ def read_release(folder: Path) -> Release:
     return Release(dict(sorted(factors.items())), dtype, config)
 
 
+def _factors(tensors: Mapping[str, Tensor], name: str, config: Mapping[str, Any]) -> Factors:
+    a, b = (tensors.get(f"{name}.lora_{part}.weight") for part in "AB")
+    if a is None or b is None:
+        found = f"{name[:80]} stands with one lora factor"
+        raise UnsafeAdapter(found, "lora_A and lora_B of each module", "save the adapter again")
+    if a.ndim < 2 or b.ndim < 2 or len(a) != b.flatten(1).shape[1]:
+        found = f"{name[:80]} has a lora_A of {tuple(a.shape)} and a lora_B of {tuple(b.shape)}"
+        raise UnsafeAdapter(found, "factors of one rank", "save the adapter again")
+    return Factors(a.float().flatten(1), b.float().flatten(1), _scale(config, a.shape[0]))
+
+
 def _scale(config: Mapping[str, Any], rank: int) -> float:
-    return lora_scale(float(config.get("lora_alpha", rank)), rank, use_rslora=bool(config.get("use_rslora")))
+    alpha = config.get("lora_alpha", rank)
+    if isinstance(alpha, bool) or not isinstance(alpha, int | float) or not 0 < alpha < math.inf:
+        raise UnsafeAdapter(f"lora_alpha is {str(alpha)[:40]}", "a positive finite number", "save the adapter again")
+    return lora_scale(float(alpha), rank, use_rslora=bool(config.get("use_rslora")))
 
 
 def _config(folder: Path) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from bridge_core.data import Images
+from bridge_core.errors import InvalidInput
 from bridge_core.gradients import Tap, tap
 
 BATCH_IMAGES = 128
@@ -42,8 +43,10 @@ def stream(
 
     Every proxy image is used once, in random order, before any is used again. With `augment` each is shown in a pose of
     its own: gradients of images that the base model was trained on are unlike those of a secret. Memory is that of one
-    batch.
+    batch. Raises `InvalidInput` where there is no proxy image.
     """
+    if not len(proxy):
+        raise InvalidInput("a proxy part with no image", "at least one", "name a larger proxy source")
     per_batch = max(1, BATCH_IMAGES // num_samples)
     order = _shuffled(proxy, rng)
     for start in range(0, num_pairs, per_batch):

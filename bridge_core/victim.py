@@ -75,6 +75,8 @@ def train_victim(
     for weight in weights.values():
         weight.requires_grad_(True)
     losses = [_step(model, optimiser, *_batch(images, labels, recipe, step)) for step in range(recipe.steps)]
+    if not all(torch.isfinite(p).all() for group in optimiser.param_groups for p in group["params"]):
+        raise Diverged("the adapter's weights are no longer finite", "finite weights", "lower the learning rate")
     gradients = {name: w.grad.flatten(1) / recipe.steps for name, w in weights.items() if w.grad is not None}
     for weight in weights.values():
         weight.requires_grad_(False)
