@@ -47,7 +47,7 @@ def test_the_report_compiles_and_shows_its_numbers(warehouse, tmp_path):
     text, log = pdf_text(tmp_path)
     assert "Overfull" not in log
     row = next(line for line in text.splitlines() if line.strip().startswith("ridge"))
-    assert re.sub(r"\s+", "", row) == "ridgesgd-1allgiven3×318.75±1.240.50020.75±1.240.500"
+    assert re.sub(r"\s+", "", row) == "ridgesgd-1allgiven3×318.75±1.2418.750.50020.75±1.2420.750.500"
     assert "row_mmse" in text
     assert "95 % t interval over the means of seeds" in text
     assert "36 of 36 cells" in text
