@@ -20,7 +20,7 @@ class Scores:
     psnr: Float[Tensor, "n"]
     """Peak signal-to-noise ratio, dB; infinite where every pixel is equal."""
     ssim: Float[Tensor, "n"]
-    """Structural similarity (Wang et al., 2004), Gaussian window of 11 pixels, or the largest odd one that fits."""
+    """Structural similarity (Wang et al., 2004), Gaussian window of 11 pixels, sigma 1.5, borders mirrored."""
     mse: Float[Tensor, "n"]
     feature_distance: Float[Tensor, "n"]
     """Base-feature distance: 1 - cosine of the base model's features before its head. Not LPIPS: another backbone."""
@@ -30,10 +30,7 @@ def scores(truth: Float[Tensor, "n c h w"], recovered: Float[Tensor, "n c h w"],
     """PSNR, SSIM, MSE and base-feature distance of each image."""
     recovered = recovered.clamp(0, 1)
     mse = (truth - recovered).square().flatten(1).mean(1)
-    window = min(11, truth.shape[-1] - (truth.shape[-1] + 1) % 2)
-    ssim = structural_similarity_index_measure(
-        recovered, truth, gaussian_kernel=False, kernel_size=window, data_range=1.0, reduction="none"
-    )
+    ssim = structural_similarity_index_measure(recovered, truth, data_range=1.0, reduction="none")
     with torch.no_grad():
         cosine = torch.cosine_similarity(features(model, truth), features(model, recovered), eps=TINY)
     return Scores(-10 * mse.log10(), torch.as_tensor(ssim).reshape(-1), mse, 1 - cosine)

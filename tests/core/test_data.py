@@ -16,8 +16,8 @@ from bridge_core import spec as s
 from bridge_core.errors import InvalidInput, UnknownName
 from tests.core.examples import digits, is_one_line
 
-FASHION = Path(s.FashionMnist().folder)
-needs_fashion = pytest.mark.skipif(not FASHION.is_dir(), reason="Debian's dataset-fashion-mnist is not installed")
+FASHION = [folder for folder in data.FASHION_FOLDERS if folder.is_dir()]
+needs_fashion = pytest.mark.skipif(not FASHION, reason="Debian's dataset-fashion-mnist is not installed")
 
 
 def drawn(count: int, side: int = 9) -> list[np.ndarray]:

@@ -94,7 +94,7 @@ def test_several_adamw_steps_keep_the_direction_roughly(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 def test_rounded_adapters_still_tell_the_measurement_to_their_precision(dtype: str, tmp_path: Path) -> None:
-    recipe = s.Recipe(optimiser=s.Sgd(learning_rate=1.0), save_dtype=dtype)
+    recipe = s.Recipe.model_validate({"optimiser": {"kind": "sgd", "learning_rate": 1.0}, "save_dtype": dtype})
     release, secret = released("convnet", tmp_path, recipe)
     assert all(0.999 < cosine < 1 - 1e-9 for cosine in cosines_with_truth(release, secret, recipe))
 
