@@ -8,6 +8,7 @@
 attacker is told. `attack` is given `publish`, never `victim`; only `score` opens the secret again.
 """
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -97,7 +98,7 @@ def run(spec: s.PhaseSpec, inputs: Mapping[str, Path], out: Path, progress: Prog
 
     Raises `BridgeError` for what a user can cause; anything else is a bug of ours.
     """
-    _hide_bars()
+    _quiet_libraries()
     match spec:
         case s.ProxyPhase():
             from bridge_core.phases import proxy
@@ -147,13 +148,14 @@ def run(spec: s.PhaseSpec, inputs: Mapping[str, Path], out: Path, progress: Prog
             assert_never(spec)
 
 
-def _hide_bars() -> None:
-    """Progress is told by `progress`; the libraries' own bars would tear the log."""
+def _quiet_libraries() -> None:
+    """Progress is told by `progress` and faults by errors; the libraries' own bars and retries would tear the log."""
     from datasets.utils import logging as data_logging
     from transformers.utils import logging as model_logging
 
     data_logging.disable_progress_bar()
     model_logging.disable_progress_bar()
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
 
 
 def check(cells: tuple[s.Cell, ...]) -> None:
@@ -163,4 +165,5 @@ def check(cells: tuple[s.Cell, ...]) -> None:
     """
     from bridge_core.phases import preflight
 
+    _quiet_libraries()
     preflight.run(cells)
