@@ -194,7 +194,7 @@ def on_local_cluster(limits: Limits, logs: Path | None) -> DaskEngine:
         "distributed.worker.memory.spill": False,
         "distributed.worker.memory.pause": False,
         "distributed.worker.memory.terminate": 0.95,
-        "distributed.nanny.pre-spawn-environ": ALLOCATOR | thread_limits,
+        "distributed.nanny.pre-spawn-environ": ALLOCATOR,
     }
     with ExitStack() as life:
         life.enter_context(dask.config.set(settings))  # as long as the engine: restarted workers read it again
@@ -204,6 +204,7 @@ def on_local_cluster(limits: Limits, logs: Path | None) -> DaskEngine:
             processes=True,
             scheduler_kwargs={"dashboard": False, "dashboard_address": "127.0.0.1:0"},
             memory_limit=MEMORY_LIMIT,
+            env=thread_limits,
             silence_logs=logging.CRITICAL,
         )
         life.callback(cluster.close)

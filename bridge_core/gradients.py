@@ -91,15 +91,21 @@ def gradients(taps: Mapping[str, Tap]) -> dict[str, Tensor]:
 def weight_matrix(module: nn.Module) -> tuple[int, int]:
     """(out, in) of the weight as a matrix; a convolution's patches are flattened.
 
-    Raises `InvalidInput` for a grouped convolution, whose weight is no single matrix.
+    Raises `InvalidInput` for a convolution that is grouped, dilated, or padded by name or with anything but zeros:
+    the weight of the first is no single matrix, PEFT does not adapt the second, and the others unfold differently.
     """
     match module:
         case nn.Linear():
             return module.out_features, module.in_features
-        case nn.Conv2d() if module.groups == 1:
+        case nn.Conv2d() if _is_plain(module):
             return module.out_channels, module.in_channels * module.kernel_size[0] * module.kernel_size[1]
         case _:
-            raise InvalidInput(f"a {type(module).__name__} can not be adapted here", "Linear or ungrouped Conv2d")
+            raise InvalidInput(f"a {type(module).__name__} can not be adapted here", "Linear, or plain Conv2d")
+
+
+def _is_plain(module: nn.Conv2d) -> bool:
+    numeric = not isinstance(module.padding, str) and module.padding_mode == "zeros"
+    return numeric and module.groups == 1 and module.dilation == (1, 1)
 
 
 def _flatten(module: nn.Module, inputs: Tensor, gradient: Tensor) -> Tap:
@@ -108,7 +114,7 @@ def _flatten(module: nn.Module, inputs: Tensor, gradient: Tensor) -> Tap:
             inputs,
             module.kernel_size,
             module.dilation,
-            module.padding if not isinstance(module.padding, str) else 0,
+            module.padding,  # pyright: ignore[reportArgumentType] - a name is refused by `weight_matrix`
             module.stride,
         )
         return Tap(patches.mT, gradient.flatten(2).mT)
