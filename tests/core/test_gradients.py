@@ -100,5 +100,5 @@ def test_hooks_are_gone_after_a_failed_pass() -> None:
 
 
 def test_a_grouped_convolution_is_refused() -> None:
-    with pytest.raises(InvalidInput, match="a Conv2d can not be adapted here; wanted Linear or ungrouped Conv2d"):
+    with pytest.raises(InvalidInput, match="a Conv2d can not be adapted here; wanted Linear"):
         weight_matrix(nn.Conv2d(4, 4, 3, groups=2))
