@@ -9,6 +9,7 @@ from torch import Tensor
 from bridge_core import spec as s
 from bridge_core.data import is_heldout, read_images
 from bridge_core.decoders import Decoder, DecoderFit, num_pairs, read_decoder, save_decoder
+from bridge_core.errors import InvalidInput
 from bridge_core.facts import Fact, read_facts, write_facts
 from bridge_core.gradients import Tap
 from bridge_core.lora import cosine_floor, project
@@ -43,6 +44,9 @@ def run(spec: s.DecoderPhase, inputs: Mapping[str, Path], out: Path, progress: P
     for number, one in enumerate(decoders):
         save_decoder(one, out / f"{number:03d}.safetensors")
     count = min(MOST_HELDOUT, int(heldout.sum()) // spec.num_samples)
+    if not count:
+        found = f"{int(heldout.sum())} held-out proxy images for steps of {spec.num_samples}"
+        raise InvalidInput(found, "one step's images at least", "name a larger proxy, or lower num_samples")
     examples = stream(model, images[heldout], modules, count, generator(0, "heldout"), num_samples=spec.num_samples)
     measured = [_cosines(decoders[0], known, batch.taps) for batch in examples]
     write_facts([*curve, Fact("num_pairs", pairs), Fact("num_heldout", count), *_means(measured, decoders[0])], out)

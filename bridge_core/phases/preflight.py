@@ -20,21 +20,23 @@ MOST_UNKNOWNS = 1024
 def run(cells: Iterable[s.Cell]) -> None:
     """Raise `InvalidInput` for the first cell that can not work."""
     seen: set[tuple[s.Model, int, s.Dataset, s.Recipe, s.Bridge]] = set()
+    heads: dict[s.Dataset, int] = {}
     for cell in cells:
+        if cell.dataset not in heads:
+            heads[cell.dataset] = _num_classes(cell.dataset)
         _check_inversion(cell.dataset, cell.recipe, cell.inversion)
         point = (cell.model, cell.rank, cell.dataset, cell.recipe, cell.bridge)
         if point not in seen:
             seen.add(point)
-            _check(*point)
+            _check(*point, heads[cell.dataset])
 
 
-def _check(model: s.Model, rank: int, dataset: s.Dataset, recipe: s.Recipe, bridge: s.Bridge) -> None:
+def _check(model: s.Model, rank: int, dataset: s.Dataset, recipe: s.Recipe, bridge: s.Bridge, num_classes: int) -> None:
     if not recipe.starts_at_zero and not isinstance(bridge, s.Oracle):
         found = (
             f"bridge {bridge.kind} on init_lora_weights {recipe.lora.init_lora_weights}, where B does not start at zero"
         )
         raise InvalidInput(found, "`default` or `gaussian`", "exclude the cell, or use the bridge `oracle`")
-    num_classes = dataset.num_classes or count_classes(dataset.proxy)
     shape = Shape(dataset.channels, dataset.image_size, num_classes)
     with torch.device("meta") if _built_in(model) else torch.device("cpu"):
         built = build(model, shape)
@@ -49,9 +51,20 @@ def _check(model: s.Model, rank: int, dataset: s.Dataset, recipe: s.Recipe, brid
             )
 
 
+def _num_classes(dataset: s.Dataset) -> int:
+    num_classes = dataset.num_classes or count_classes(dataset.proxy)
+    if (labels := count_classes(dataset.private)) > num_classes:
+        found = f"{labels} classes in the private source, a head of {num_classes}"
+        raise InvalidInput(found, "a head for every private label", "set `num_classes` of the data set")
+    return num_classes
+
+
 def _check_inversion(dataset: s.Dataset, recipe: s.Recipe, inversion: s.Inversion) -> None:
     if not isinstance(inversion, s.GaussNewton):
         return
+    if not recipe.starts_at_zero:
+        found = f"gauss_newton on init_lora_weights {recipe.lora.init_lora_weights}, where it has no start"
+        raise InvalidInput(found, "`default` or `gaussian`", "use `dlg` or `inverting_gradients`")
     if (unknowns := dataset.channels * dataset.image_size**2) > MOST_UNKNOWNS:
         found = f"gauss_newton on {unknowns} pixels"
         raise InvalidInput(found, f"at most {MOST_UNKNOWNS}", "lower image_size, or use `inverting_gradients`")

@@ -76,7 +76,6 @@ def test_gauss_newton_on_several_images_a_step() -> None:
     refused(cell(recipe={"num_samples": 2}, inversion="gauss_newton"), "gauss_newton", "2 images")
 
 
-@pytest.mark.xfail(strict=True, reason="the start of Gauss-Newton is found out too late")
 def test_gauss_newton_needs_measurements_whatever_the_bridge() -> None:
     refused(cell(bridge="oracle", inversion="gauss_newton", **PISSA), "gauss_newton", "pissa")
 
@@ -90,15 +89,16 @@ def test_a_patch_that_does_not_divide_the_image() -> None:
     refused(cell(model=GOOD["model"] | {"patch": 3}), "patch 3", "8 pixels")
 
 
-LATE = pytest.mark.xfail(strict=True, reason="a missing private source is found out too late")
-
-
-@pytest.mark.parametrize("side", ["proxy", pytest.param("private", marks=LATE)])
+@pytest.mark.parametrize("side", ["proxy", "private"])
 def test_a_source_that_is_not_there(side: str) -> None:
     dataset = GOOD["dataset"] | {side: {"kind": "parquet", "path": "none/*.parquet"}}
     with pytest.raises(UnknownName) as caught:
         phases.check((cell(dataset=dataset),))
     assert is_one_line(caught.value, "none/*.parquet")
+
+
+def test_private_labels_beyond_the_head() -> None:
+    refused(cell(dataset=GOOD["dataset"] | {"num_classes": 2}), "10 classes", "num_classes")
 
 
 def test_a_model_folder_that_is_not_there() -> None:
