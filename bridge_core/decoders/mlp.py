@@ -75,7 +75,9 @@ class MlpFit:
             losses.append(error.mean())
         loss = torch.stack(losses).mean()
         if not torch.isfinite(loss):
-            raise Diverged(f"the decoder's loss became {float(loss.detach())}", "a finite loss", "lower its learning_rate")
+            raise Diverged(
+                f"the decoder's loss became {float(loss.detach())}", "a finite loss", "lower its learning_rate"
+            )
         self._optimiser.zero_grad(set_to_none=True)
         loss.backward()
         self._optimiser.step()
