@@ -1,6 +1,6 @@
 """Print how many pairs a second are simulated, against a loop of real single-step PEFT updates; and memory of a stream.
 
-The model is the built-in ViT as `spec.py` has it, on 28x28 grey images. Both sides see the same samples; their
+The model is the built-in ViT as `spec/models.py` has it, on 28x28 grey images. Both sides see the same samples; their
 measurements must agree to float tolerance.
 """
 

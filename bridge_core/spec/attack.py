@@ -1,0 +1,160 @@
+"""The attack: bridges, inversions, priors, and what the attacker is told."""
+
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator, Field
+
+from bridge_core.spec.base import Axis, Spec, kind_alone
+
+Augment = Literal["none", "poses", "broad"]
+"""What is done to proxy images before they are simulated: nothing; a random turn, shift and zoom of each; or, for secrets
+unlike the proxy, poses, mixtures, inversions, edges, thresholds and random labels as well."""
+
+
+class Oracle(Axis):
+    """The cheating gradient of phase 0: the victim's own full gradient of the adapted modules."""
+
+    kind: Literal["oracle"] = "oracle"
+
+
+class Projection(Axis):
+    """The trivial bridge: G A^T (A A^T)^-1 A, what the measurements hold without any prior knowledge."""
+
+    kind: Literal["projection"] = "projection"
+
+
+class RowMmse(Axis):
+    """Row-wise linear minimum mean-square estimate from the proxy rows' second moment; serves every A."""
+
+    kind: Literal["row_mmse"] = "row_mmse"
+    ridge: float = Field(default=1e-5, ge=0)
+    """Added to the diagonal, relative to its mean."""
+
+
+class Ridge(Axis):
+    """Ridge regression vec(M) -> vec(G), one per module, for this very A."""
+
+    kind: Literal["ridge"] = "ridge"
+    num_pairs: int = Field(default=50_000, ge=16)
+    """Simulated single-step updates."""
+    ridge: float = Field(default=1e-4, ge=0)
+    """Penalty relative to the mean diagonal of the normal matrix."""
+    augment: Augment = "poses"
+    inputs: Literal["module", "all"] = "module"
+    """What the regression of a module sees: its own measurement, or the leading components of all modules'."""
+    components: int = Field(default=2048, ge=1)
+    """With `inputs: all`: how many components of the stacked measurements are kept."""
+
+
+class Mlp(Axis):
+    """The thesis's decoder: a multi-layer perceptron a module, residual on top of the row-wise estimate."""
+
+    kind: Literal["mlp"] = "mlp"
+    num_pairs: int = Field(default=50_000, ge=16)
+    hidden: int = Field(default=512, ge=1)
+    """Units of each of the two hidden layers."""
+    loss: Literal["cosine", "mse"] = "cosine"
+    learning_rate: float = Field(default=1e-3, gt=0)
+    batch_size: int = Field(default=128, ge=1)
+    augment: Augment = "poses"
+
+
+class Unet(Axis):
+    """A U-Net (Ronneberger et al., 2015) that cleans the row-wise estimates of all modules, seen as channels of one picture."""
+
+    kind: Literal["unet"] = "unet"
+    num_pairs: int = Field(default=50_000, ge=16)
+    width: int = Field(default=16, ge=1)
+    """Channels of the first level; doubled at each of two further levels."""
+    loss: Literal["cosine", "mse"] = "cosine"
+    learning_rate: float = Field(default=1e-3, gt=0)
+    batch_size: int = Field(default=64, ge=1)
+    augment: Augment = "poses"
+
+
+class Direct(Axis):
+    """No decoder: the inversion matches the measurements M = G A^T themselves."""
+
+    kind: Literal["direct"] = "direct"
+
+
+AnyBridge = Annotated[Oracle | Projection | RowMmse | Ridge | Mlp | Unet | Direct, Field(discriminator="kind")]
+Bridge = Annotated[AnyBridge, BeforeValidator(kind_alone)]
+
+
+class Dlg(Axis):
+    """Deep Leakage from Gradients: squared distance, L-BFGS (Zhu et al., NeurIPS 2019)."""
+
+    kind: Literal["dlg"] = "dlg"
+    iterations: int = Field(default=300, ge=1)
+    """Gradient evaluations of one restart, at most."""
+    restarts: int = Field(default=4, ge=1)
+    """Independent random starts; the one with the lowest matching loss is kept."""
+
+
+class InvertingGradients(Axis):
+    """Cosine distance, signed Adam, several starts (Geiping et al., NeurIPS 2020)."""
+
+    kind: Literal["inverting_gradients"] = "inverting_gradients"
+    iterations: int = Field(default=1000, ge=1)
+    restarts: int = Field(default=2, ge=1)
+    learning_rate: float = Field(default=0.05, gt=0)
+
+
+class Amortised(Spec):
+    """A network from the measurements of all modules to the image: Gauss-Newton's start."""
+
+    num_pairs: int = Field(default=30_000, ge=256)
+    hidden: int = Field(default=1024, ge=1)
+    """Units of each of the two hidden layers."""
+    epochs: int = Field(default=6, ge=1)
+    learning_rate: float = Field(default=2e-3, gt=0)
+    augment: Augment = "poses"
+
+
+class GaussNewton(Axis):
+    """Iteratively regularised Gauss-Newton from an amortised start (Bakushinsky, 1992)."""
+
+    kind: Literal["gauss_newton"] = "gauss_newton"
+    iterations: int = Field(default=40, ge=1)
+    """Jacobians of one attempt, at most."""
+    restarts: int = Field(default=8, ge=1)
+    """Attempts; all but the first start from a random error of the amortised estimate."""
+    cooling: float = Field(default=0.5, gt=0, lt=1)
+    """Factor of the regularisation from step to step."""
+    solver: Literal["auto", "dense", "cg"] = "auto"
+    """Normal matrix in float64, or conjugate gradients without any matrix; `auto` takes the first up to 4,096 unknowns."""
+    box: float = Field(default=0.0, ge=0)
+    """Weight of a residual for leaving [0, 1], relative to the misfit: it fades as the misfit does."""
+    start: Amortised = Amortised()
+
+
+AnyInversion = Annotated[Dlg | InvertingGradients | GaussNewton, Field(discriminator="kind")]
+Inversion = Annotated[AnyInversion, BeforeValidator(kind_alone)]
+
+
+class NoPrior(Axis):
+    """The matching loss alone."""
+
+    kind: Literal["none"] = "none"
+
+
+class TotalVariation(Axis):
+    """Anisotropic total variation of the image, added to the matching loss."""
+
+    kind: Literal["tv"] = "tv"
+    weight: float = Field(default=1e-2, gt=0)
+
+
+AnyPrior = Annotated[NoPrior | TotalVariation, Field(discriminator="kind")]
+Prior = Annotated[AnyPrior, BeforeValidator(kind_alone)]
+
+
+class Knowledge(Axis):
+    """What the attacker is told besides the release, the base model and the proxy data."""
+
+    secret_labels: Literal["given", "searched"] = "given"
+    """`searched`: every class is tried, the one with the lowest misfit is kept (one image a secret)."""
+    optimiser: Literal["given", "guessed"] = "given"
+    """`guessed`: kind and learning rate are told from the adapter alone, as are the steps."""
+    num_samples: Literal["given"] = "given"

@@ -1,0 +1,127 @@
+"""Phases: what a task's key hashes."""
+
+from typing import Literal
+
+from bridge_core.spec.attack import Amortised, Bridge, Inversion, Knowledge, Prior
+from bridge_core.spec.base import Spec
+from bridge_core.spec.data import Source
+from bridge_core.spec.models import Model
+from bridge_core.spec.recipe import Lora, Recipe
+
+
+class ProxyPhase(Spec):
+    """The public part of a source, as tensors."""
+
+    phase: Literal["proxy"] = "proxy"
+    source: Source
+    image_size: int
+    channels: int
+
+
+class PrivatePhase(Spec):
+    """The private part of a source, as tensors; shares no image with the proxy part."""
+
+    phase: Literal["private"] = "private"
+    source: Source
+    image_size: int
+    channels: int
+
+
+class BasePhase(Spec):
+    """The base model, trained on the proxy part or loaded."""
+
+    phase: Literal["base"] = "base"
+    model: Model
+    num_classes: int | None
+
+
+class StatisticsPhase(Spec):
+    """What the proxy part says without any adapter: mean image, mean gradient, second moment of gradient rows."""
+
+    phase: Literal["statistics"] = "statistics"
+    model: Model
+    lora: Lora
+
+
+class AdapterPhase(Spec):
+    """The fresh adapter, as PEFT initialises it."""
+
+    phase: Literal["adapter"] = "adapter"
+    model: Model
+    rank: int
+    lora: Lora
+    seed: int
+
+
+class VictimPhase(Spec):
+    """Adapters trained on secrets, with the secrets."""
+
+    phase: Literal["victim"] = "victim"
+    model: Model
+    recipe: Recipe
+    seed: int
+    num_secrets: int
+
+
+class PublishPhase(Spec):
+    """What the world sees of the victims, and what the attacker is told."""
+
+    phase: Literal["publish"] = "publish"
+    recipe: Recipe
+    knowledge: Knowledge
+    exact_gradient: bool
+
+
+class DecoderPhase(Spec):
+    """A bridge fitted to simulated pairs, with its cosine on held-out proxy data."""
+
+    phase: Literal["decoder"] = "decoder"
+    bridge: Bridge
+    model: Model
+    num_samples: int
+    """Images of a simulated step: the N that the attacker is told."""
+
+
+class StartPhase(Spec):
+    """Gauss-Newton's amortised start, trained on simulated pairs."""
+
+    phase: Literal["start"] = "start"
+    model: Model
+    start: Amortised
+    num_samples: int
+    """Images of a simulated step."""
+    recipe: Recipe | None
+    """Simulated in full where its adapters hold no measurement of the gradient (several AdamW steps); None elsewhere."""
+
+
+class AttackPhase(Spec):
+    """From release to reconstruction."""
+
+    phase: Literal["attack"] = "attack"
+    model: Model
+    bridge: Bridge
+    inversion: Inversion
+    prior: Prior
+    seed: int
+
+
+class ScorePhase(Spec):
+    """Reconstruction against truth, with the controls."""
+
+    phase: Literal["score"] = "score"
+    model: Model
+
+
+PhaseSpec = (
+    ProxyPhase
+    | PrivatePhase
+    | BasePhase
+    | StatisticsPhase
+    | AdapterPhase
+    | VictimPhase
+    | PublishPhase
+    | DecoderPhase
+    | StartPhase
+    | AttackPhase
+    | ScorePhase
+)
