@@ -2,19 +2,20 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import assert_never
 
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
-from torch.nn import functional as F
 
+from bridge_core import spec as s
+from bridge_core.augment import Labelled, broad, moved
 from bridge_core.data import Images
 from bridge_core.errors import InvalidInput
 from bridge_core.gradients import Tap, tap
+from bridge_core.models import head
 
 BATCH_IMAGES = 128
-MAX_TURN, MAX_SHIFT, MAX_ZOOM = 0.26, 0.12, 0.12
-"""Augmentation: radians, share of the side, share of the scale."""
 
 
 @dataclass(frozen=True)
@@ -37,13 +38,14 @@ def stream(
     rng: torch.Generator,
     *,
     num_samples: int = 1,
-    augment: bool = True,
+    augment: s.Augment = "poses",
 ) -> Iterator[Batch]:
     """Yield `num_pairs` simulated single-step updates of `num_samples` proxy images each, in batches.
 
-    Every proxy image is used once, in random order, before any is used again. With `augment` each is shown in a pose of
-    its own: gradients of images that the base model was trained on are unlike those of a secret. Memory is that of one
-    batch. Raises `InvalidInput` where there is no proxy image.
+    Every proxy image is used once, in random order, before any is used again. With `poses` each is shown in a pose of
+    its own: gradients of images that the base model was trained on are unlike those of a secret. `broad` is for secrets
+    unlike the proxy (`augment.broad`). Memory is that of one batch. Raises `InvalidInput` where
+    there is no proxy image.
     """
     if not len(proxy):
         raise InvalidInput("a proxy part with no image", "at least one", "name a larger proxy source")
@@ -52,23 +54,22 @@ def stream(
     for start in range(0, num_pairs, per_batch):
         wanted = min(per_batch, num_pairs - start) * num_samples
         index = torch.cat([next(order) for _ in range(wanted)])
-        images, labels = proxy.pixels[index].float() / 255, proxy.labels[index]
-        if augment:
-            images = moved(images, rng)
-        taps = tap(model, images, labels, modules)
-        yield Batch(images, labels, {name: one.grouped(num_samples) for name, one in taps.items()})
+        drawn = Labelled(proxy.pixels[index].float() / 255, proxy.labels[index])
+        shown = _augmented(drawn, augment, head(model).out_features, rng)
+        taps = tap(model, shown.images, shown.labels, modules)
+        yield Batch(shown.images, shown.labels, {name: one.grouped(num_samples) for name, one in taps.items()})
 
 
-def moved(images: Tensor, rng: torch.Generator) -> Tensor:
-    """Each image turned, shifted and zoomed at random (bilinear, edges continued)."""
-    n = len(images)
-    turn, zoom = ((torch.rand(n, generator=rng) * 2 - 1) * size for size in (MAX_TURN, MAX_ZOOM))
-    shift = (torch.rand(n, 2, generator=rng) * 2 - 1) * 2 * MAX_SHIFT
-    scale = 1 + zoom
-    rows = torch.stack([scale * turn.cos(), -scale * turn.sin(), scale * turn.sin(), scale * turn.cos()], 1)
-    affine = torch.cat([rows.reshape(n, 2, 2), shift[:, :, None]], 2)
-    grid = F.affine_grid(affine, list(images.shape), align_corners=False)
-    return F.grid_sample(images, grid, padding_mode="border", align_corners=False)
+def _augmented(batch: Labelled, augment: s.Augment, num_classes: int, rng: torch.Generator) -> Labelled:
+    match augment:
+        case "none":
+            return batch
+        case "poses":
+            return Labelled(moved(batch.images, rng), batch.labels)
+        case "broad":
+            return broad(batch, num_classes, rng)
+        case _:
+            assert_never(augment)
 
 
 def _shuffled(proxy: Images, rng: torch.Generator) -> Iterator[Tensor]:

@@ -15,11 +15,12 @@ from torch import Tensor
 from bridge_core import spec as s
 from bridge_core.decoders.linear import RidgeSum, row_mmse, unit
 from bridge_core.decoders.mlp import GradientDecoder, MlpFit
+from bridge_core.errors import NotApplicable
 from bridge_core.lora import project
 from bridge_core.simulate import Batch
 from bridge_core.statistics import Statistics
 
-Fitted = s.Projection | s.RowMmse | s.Ridge | s.Mlp
+Fitted = s.Projection | s.RowMmse | s.Ridge | s.Mlp | s.Unet
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,8 @@ class Decoder:
                 return (unit(m).flatten(1) @ self.tensors[f"{name}/weight"]).reshape(len(m), m.shape[1], a.shape[1])
             case s.Mlp():
                 return self._mlp(name, m.shape[1])(m)
+            case s.Unet():
+                raise NotApplicable("the bridge unet", "`ridge` or `mlp`")
             case _:
                 assert_never(self.bridge)
 
@@ -96,13 +99,15 @@ class DecoderFit:
                 assert self._mlp
                 nets = self._mlp.decoders.items()
                 return {f"{name}/{key}": t.detach() for name, net in nets for key, t in net.state_dict().items()}
+            case s.Unet():
+                raise NotApplicable("the bridge unet", "`ridge` or `mlp`")
             case _:
                 assert_never(self._bridge)
 
 
 def num_pairs(bridge: Fitted) -> int:
     """Simulated pairs the bridge is fitted on; 0 for those that need none of their own."""
-    return bridge.num_pairs if isinstance(bridge, s.Ridge | s.Mlp) else 0
+    return bridge.num_pairs if isinstance(bridge, s.Ridge | s.Mlp | s.Unet) else 0
 
 
 def save_decoder(decoder: Decoder, path: Path) -> None:

@@ -64,7 +64,7 @@ def stages(cell: s.Cell) -> tuple[Stage, ...]:
         Stage("publish", told, {"victim": "victim"}),
     ]
     measured = "adapter" if recipe.releases_initial_a else "publish"
-    if isinstance(cell.bridge, s.Projection | s.RowMmse | s.Ridge | s.Mlp):
+    if isinstance(cell.bridge, s.Projection | s.RowMmse | s.Ridge | s.Mlp | s.Unet):
         inputs = {"base": "base", "proxy": "proxy", "statistics": "statistics", "adapter": measured}
         chain.append(
             Stage(

@@ -7,13 +7,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from bridge_core import spec as s
+from bridge_core.augment import moved
 from bridge_core.data import Images, is_heldout, read_images
 from bridge_core.errors import Diverged
 from bridge_core.facts import Fact, write_facts
 from bridge_core.models import Shape, build, logits, save_base
 from bridge_core.phases import Progress, proxy
 from bridge_core.seeding import generator
-from bridge_core.simulate import moved
 
 MOST_HELDOUT = 2000
 

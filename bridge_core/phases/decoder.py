@@ -26,14 +26,15 @@ MOST_HELDOUT = 1000
 
 def run(spec: s.DecoderPhase, inputs: Mapping[str, Path], out: Path, progress: Progress) -> None:
     """Fit one decoder for each distinct set of released A, all on one stream, and write them with their cosines."""
-    assert isinstance(spec.bridge, s.Projection | s.RowMmse | s.Ridge | s.Mlp)
+    assert isinstance(spec.bridge, s.Projection | s.RowMmse | s.Ridge | s.Mlp | s.Unet)
     model, _ = load_base(spec.model, inputs["base"])
     images, known = read_images(inputs["proxy"] / proxy.FILE), read_statistics(inputs["statistics"] / statistics.FILE)
     heldout, modules = is_heldout(images), tuple(known.mean_gradient)
     matrices = distinct(publish.read_releases(inputs["adapter"]))
     fits = [DecoderFit(spec.bridge, a, known, seed=number) for number, a in enumerate(matrices)]
     pairs, seen, curve = num_pairs(spec.bridge), 0, []
-    rng, augment = generator(0, "decoder"), isinstance(spec.bridge, s.Ridge | s.Mlp) and spec.bridge.augment
+    rng = generator(0, "decoder")
+    augment: s.Augment = spec.bridge.augment if isinstance(spec.bridge, s.Ridge | s.Mlp | s.Unet) else "none"
     for batch in stream(model, images[~heldout], modules, pairs, rng, num_samples=spec.num_samples, augment=augment):
         losses = [loss for fit in fits if (loss := fit.add(batch)) is not None]
         seen += len(batch)
@@ -64,7 +65,7 @@ def distinct(releases: list[Release]) -> list[dict[str, Tensor]]:
 
 def read_decoders(bridge: s.Bridge, folder: Path) -> list[Decoder]:
     """The frozen decoders of an artefact."""
-    assert isinstance(bridge, s.Projection | s.RowMmse | s.Ridge | s.Mlp)
+    assert isinstance(bridge, s.Projection | s.RowMmse | s.Ridge | s.Mlp | s.Unet)
     return [read_decoder(bridge, path) for path in sorted(folder.glob("*.safetensors"))]
 
 

@@ -23,7 +23,7 @@ def run(spec: s.StatisticsPhase, base: Path, proxy_folder: Path, out: Path, prog
     modules = adapted_modules(model, spec.lora.target_modules or spec.model.target_modules)
     samples, total = min(len(images), MOST_SAMPLES), StatisticsSum()
     seen = 0
-    for batch in stream(model, images, modules, samples, generator(0, "statistics"), augment=False):
+    for batch in stream(model, images, modules, samples, generator(0, "statistics"), augment="none"):
         total.add(batch)
         seen += len(batch)
         progress(seen, samples)

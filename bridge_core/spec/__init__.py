@@ -9,6 +9,7 @@ from bridge_core.spec.attack import (
     AnyBridge,
     AnyInversion,
     AnyPrior,
+    Augment,
     Bridge,
     Direct,
     Dlg,
@@ -24,6 +25,7 @@ from bridge_core.spec.attack import (
     Ridge,
     RowMmse,
     TotalVariation,
+    Unet,
 )
 from bridge_core.spec.base import LABEL_PATTERN, Axis, Json, Spec, content, kind_of
 from bridge_core.spec.cell import Cell
@@ -68,6 +70,7 @@ __all__ = [
     "AnyPrior",
     "AnySource",
     "AttackPhase",
+    "Augment",
     "Axis",
     "BasePhase",
     "Bridge",
@@ -115,6 +118,7 @@ __all__ = [
     "StartPhase",
     "StatisticsPhase",
     "TotalVariation",
+    "Unet",
     "VictimPhase",
     "Vit",
     "content",

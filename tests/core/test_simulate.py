@@ -7,13 +7,14 @@ import torch
 from torch import Tensor
 
 from bridge_core import spec as s
+from bridge_core.augment import Labelled, broad, moved
 from bridge_core.data import Images
 from bridge_core.errors import InvalidInput
 from bridge_core.evidence import measurement_of
 from bridge_core.gradients import tap
 from bridge_core.release import read_release
 from bridge_core.seeding import generator
-from bridge_core.simulate import Batch, moved, stream
+from bridge_core.simulate import Batch, stream
 from bridge_core.statistics import StatisticsSum, read_statistics, save_statistics
 from bridge_core.victim import train_victim
 from tests.core.examples import MODELS, adapter, modules_of, network, pictures, proxy_digits
@@ -69,7 +70,7 @@ def test_every_image_is_used_once_before_any_is_used_again(num_samples: int) -> 
     model, proxy = network("vit"), proxy_digits()
     proxy = proxy[torch.arange(150)]
     pairs, modules = 450 // num_samples, modules_of("vit", model)[:1]
-    batches = stream(model, proxy, modules, pairs, generator(0), num_samples=num_samples, augment=False)
+    batches = stream(model, proxy, modules, pairs, generator(0), num_samples=num_samples, augment="none")
     used = gathered(list(batches))[0].flatten(1)
     held = proxy.pixels.flatten(1).float() / 255
     number = torch.cdist(used, held).argmin(1)
@@ -99,6 +100,51 @@ def test_poses_differ_and_stay_in_range() -> None:
     assert found.shape == images.shape
     assert float(found.min()) >= 0 and float(found.max()) <= 1
     assert torch.cdist(found.flatten(1), found.flatten(1)).fill_diagonal_(1).min() > 0.05
+
+
+def fashioned(count: int = 400) -> Labelled:
+    proxy = proxy_digits()[torch.arange(count)]
+    return Labelled(proxy.pixels.float() / 255, proxy.labels)
+
+
+def test_broad_images_stay_in_range_and_repeat_with_their_generator() -> None:
+    one, again, other = (broad(fashioned(), 10, generator(seed)) for seed in (0, 0, 1))
+    assert float(one.images.min()) >= 0 and float(one.images.max()) <= 1 and bool(one.images.isfinite().all())
+    assert torch.equal(one.images, again.images) and torch.equal(one.labels, again.labels)
+    assert not torch.equal(one.images, other.images)
+
+
+def test_broad_keeps_a_quarter_in_poses_and_half_of_the_labels() -> None:
+    batch = fashioned(1200)
+    found = broad(batch, 10, generator(0))
+    near = (found.images - batch.images).flatten(1).norm(dim=1) / batch.images.flatten(1).norm(dim=1)
+    posed = (moved(batch.images, generator(0)) - batch.images).flatten(1).norm(dim=1)
+    plain = float((near < float((posed / batch.images.flatten(1).norm(dim=1)).quantile(0.5))).float().mean())
+    assert 0.1 < plain < 0.35
+    kept = float((found.labels == batch.labels).float().mean())
+    assert kept == pytest.approx(0.55, abs=0.06)
+    assert int(found.labels.min()) >= 0 and int(found.labels.max()) < 10
+
+
+def test_broad_images_span_more_than_poses() -> None:
+    batch = fashioned(1200)
+
+    def volume(images: Tensor) -> float:
+        covariance = torch.cov((images - images.mean(0)).flatten(1).double().T)
+        return float(torch.logdet(covariance + 1e-4 * torch.eye(64, dtype=torch.float64)))
+
+    assert volume(broad(batch, 10, generator(0)).images) > volume(moved(batch.images, generator(0))) + 10
+
+
+def test_a_stream_shows_what_its_augment_says() -> None:
+    model, proxy = network("vit"), proxy_digits()
+    drawn = {
+        kind: gathered(list(stream(model, proxy, modules_of("vit", model)[:1], 128, generator(0), augment=kind)))
+        for kind in ("none", "poses", "broad")
+    }
+    assert torch.equal(drawn["none"][1], drawn["poses"][1])
+    assert not torch.equal(drawn["none"][1], drawn["broad"][1])
+    assert not torch.equal(drawn["poses"][0], drawn["broad"][0])
 
 
 @pytest.mark.parametrize("kind", MODELS)
