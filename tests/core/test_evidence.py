@@ -4,14 +4,16 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import Tensor, nn
 
 from bridge_core import spec as s
 from bridge_core.errors import NotApplicable
-from bridge_core.evidence import measurement_of, stacked
+from bridge_core.evidence import calibration, evidence_of, measurement_of, spacing, stacked
+from bridge_core.gradients import tap
 from bridge_core.metrics import cosines
 from bridge_core.release import Release, read_release
-from bridge_core.victim import Secret
-from tests.core.examples import MODELS, is_one_line, victim
+from bridge_core.victim import DTYPES, Secret
+from tests.core.examples import MODELS, is_one_line, network, pictures, victim
 
 
 def released(kind: str, folder: Path, recipe: s.Recipe) -> tuple[Release, Secret]:
@@ -111,3 +113,88 @@ def test_where_b_did_not_start_at_zero_nothing_is_claimed(init: str, tmp_path: P
 def test_secrets_are_stacked_in_order(tmp_path: Path) -> None:
     one, two = {"a": torch.ones(2, 3)}, {"a": torch.zeros(2, 3)}
     assert torch.equal(stacked([one, two])["a"], torch.stack([one["a"], two["a"]]))
+
+
+@pytest.fixture
+def softmax_keeps_float64(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Transformers' eager attention asks for a float32 softmax, which would round the truth as well."""
+    softmax = nn.functional.softmax
+    monkeypatch.setattr(nn.functional, "softmax", lambda x, dim=None, dtype=None: softmax(x, dim=dim))
+
+
+def normalised_errors(kind: str, folder: Path, recipe: s.Recipe) -> tuple[Tensor, Tensor]:
+    """(m - G A^T) / error of all entries with G by autograd in float64 and A as released, and |m| / error."""
+    victim(kind, folder, recipe, rank=4)
+    release = read_release(folder / "release")
+    images, labels = pictures(kind, recipe.num_samples)
+    taps = tap(network(kind, torch.float64), images.double(), labels, release.modules)
+    found, pairs = evidence_of(release, recipe), []
+    for name, one in release.factors.items():
+        truth = taps[name].grouped(recipe.num_samples).measurement(one.a.double())[0]
+        assert (found.error[name] > 0).all()
+        pairs.append(
+            torch.stack([(found.m[name] - truth) / found.error[name], found.m[name].abs() / found.error[name]])
+        )
+    z, known = torch.cat([one.flatten(1) for one in pairs], 1)
+    return z, known
+
+
+OPTIMISERS: dict[str, s.Optimiser] = {
+    "sgd": s.Sgd(learning_rate=0.1),
+    "small sgd with decay": s.Sgd(learning_rate=1e-3, weight_decay=0.1),
+    "adamw": s.AdamW(learning_rate=1e-3, epsilon=1e-4),
+    "adamw with decay": s.AdamW(learning_rate=2e-4, epsilon=1e-3, weight_decay=0.1),
+}
+
+
+@pytest.mark.usefixtures("softmax_keeps_float64")
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", OPTIMISERS)
+@pytest.mark.parametrize("kind", ["vit", "convnet"])
+def test_errors_are_as_large_as_evidence_of_says(kind: str, name: str, dtype: str, tmp_path: Path) -> None:
+    recipe = s.Recipe.model_validate({"save_dtype": dtype, "num_samples": 2, "batch_size": 2}).model_copy(
+        update={"optimiser": OPTIMISERS[name]}
+    )
+    z, known = normalised_errors(kind, tmp_path, recipe)
+    assert float((known > 1).float().mean()) > 0.5
+    assert 0.5 < float(z.square().mean().sqrt()) < 2
+
+
+@pytest.mark.usefixtures("softmax_keeps_float64")
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("kind", ["vit", "convnet"])
+def test_a_saturated_step_claims_no_more_than_it_knows(kind: str, dtype: str, tmp_path: Path) -> None:
+    recipe = s.Recipe.model_validate({"optimiser": {"kind": "adamw"}, "save_dtype": dtype})
+    z, known = normalised_errors(kind, tmp_path, recipe)
+    assert float(z.square().mean().sqrt()) < 2
+    assert (float((known > 1).float().mean()) > 0.9) == (dtype == "float32")
+
+
+@pytest.mark.parametrize("learning_rate", [1e-3, 2e-4, 5e-4])
+def test_a_known_rounding_of_adamws_constants_is_taken_out(learning_rate: float) -> None:
+    optimiser = s.AdamW(learning_rate=learning_rate)
+    gradients = torch.logspace(-7, -3, 5001)
+    parameter = nn.Parameter(torch.zeros_like(gradients))
+    parameter.grad = gradients
+    torch.optim.AdamW([parameter], learning_rate, weight_decay=0.0).step()
+    u, g = -parameter.detach().double() / learning_rate, gradients.double()
+    known = calibration(optimiser)
+    error = u / (known.numerator * g / (known.denominator * g + optimiser.epsilon)) - 1
+    assert abs(float(error.mean())) < 1e-8 < 4e-8 < float(error.std()) < 8e-8
+    assert 0.8 < float(error.std()) / known.noise < 1.2
+
+
+def test_the_spacing_is_the_distance_to_the_next_number() -> None:
+    for dtype in (torch.float16, torch.bfloat16, torch.float32):
+        values = torch.tensor([1e-3, 0.7, 1.0, 3.0, 6.1e-5]).to(dtype)
+        above = torch.nextafter(values, torch.full_like(values, 9))
+        assert torch.equal(spacing(values, dtype), above.double() - values.double())
+    assert float(spacing(torch.tensor(1e-6), torch.float16)) == 2**-24
+
+
+def test_after_several_adamw_steps_no_entry_is_claimed_to_better_than_the_modules_size(tmp_path: Path) -> None:
+    recipe = s.Recipe(optimiser=s.AdamW(), steps=3)
+    release, _ = released("convnet", tmp_path, recipe)
+    found = evidence_of(release, recipe)
+    for name, m in found.m.items():
+        assert float(found.error[name].min()) > 0.99 * float(m.square().mean().sqrt())
