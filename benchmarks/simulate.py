@@ -112,7 +112,7 @@ def _stream(bench: Bench, pairs: int) -> tuple[float, int]:
     """Pairs a second, and bytes by which the stream lifted the peak; a ridge fit of one module takes them in."""
     before, matrices = _peak_bytes(), bench.matrices
     first = dict(list(matrices.items())[:MODULES_OF_THE_RIDGE])
-    total, began = RidgeSum(first), time.perf_counter()
+    total, began = RidgeSum(first, s.Ridge().ridge), time.perf_counter()
     for batch in stream(bench.model, bench.proxy, tuple(matrices), pairs, generator(1)):
         for name, a in matrices.items():
             batch.taps[name].gradient()

@@ -32,8 +32,8 @@ def row_mmse(
 class RidgeSum:
     """Normal equations of vec(M) -> vec(G), one pair of matrices a module, whatever the number of pairs."""
 
-    def __init__(self, a: Mapping[str, Tensor]) -> None:
-        self._a = a
+    def __init__(self, a: Mapping[str, Tensor], ridge: float) -> None:
+        self._a, self._ridge = a, ridge
         self._mm: dict[str, Tensor] = {}
         self._mg: dict[str, Tensor] = {}
 
@@ -48,14 +48,14 @@ class RidgeSum:
             self._mm[name].addmm_(m.T, m)
             self._mg[name].addmm_(m.T, g)
 
-    def solve(self, ridge: float) -> dict[str, Float[Tensor, "out_rank out_in"]]:
-        """Weights of each module; `ridge` is relative to the mean diagonal of the normal matrix."""
+    def tensors(self) -> dict[str, Float[Tensor, "out_rank out_in"]]:
+        """`<module>/weight`; the ridge is relative to the mean diagonal of the normal matrix."""
         weights: dict[str, Tensor] = {}
         for name, mm in self._mm.items():
             normal = mm.double()
-            normal.diagonal().add_(ridge * normal.diagonal().mean())
+            normal.diagonal().add_(self._ridge * normal.diagonal().mean())
             factor = torch.linalg.cholesky(normal)
-            weights[name] = torch.cholesky_solve(self._mg[name].double(), factor).float()
+            weights[f"{name}/weight"] = torch.cholesky_solve(self._mg[name].double(), factor).float()
         return weights
 
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from bridge_core import spec as s
 from bridge_core.decoders.linear import row_mmse, unit
-from bridge_core.errors import Diverged
+from bridge_core.decoders.training import Training, errors
 from bridge_core.seeding import generator
 from bridge_core.simulate import Batch
 
@@ -45,41 +45,28 @@ class MlpFit:
     def __init__(
         self, bridge: s.Mlp, a: Mapping[str, Tensor], moment: Mapping[str, Tensor], outs: Mapping[str, int], seed: int
     ) -> None:
-        self._a, self._loss = a, bridge.loss
+        self._a, self._bridge = a, bridge
         self.decoders = {
             name: GradientDecoder(a[name], moment[name], outs[name], bridge.hidden, generator(seed, "mlp", name))
             for name in a
         }
-        parameters = [p for decoder in self.decoders.values() for p in decoder.parameters()]
-        self._optimiser = torch.optim.Adam(parameters, bridge.learning_rate)
-        steps = -(-bridge.num_pairs // bridge.batch_size) + 1
-        self._schedule = torch.optim.lr_scheduler.OneCycleLR(self._optimiser, bridge.learning_rate, total_steps=steps)
-        self._batch_size = bridge.batch_size
+        self._training = Training([p for decoder in self.decoders.values() for p in decoder.parameters()], bridge)
 
     def add(self, batch: Batch) -> float:
         """One optimiser step a part of `batch_size` pairs; returns the mean loss of the last one.
 
         Raises `Diverged` where the loss is no longer finite.
         """
-        last = 0.0
-        for start in range(0, len(batch), self._batch_size):
-            last = self._step(batch, slice(start, start + self._batch_size))
-        return last
+        return self._training.over(len(batch), lambda part: self._error(batch, part))
 
-    def _step(self, batch: Batch, part: slice) -> float:
+    def tensors(self) -> dict[str, Tensor]:
+        """Fitted parameters, by `module/name`."""
+        nets = self.decoders.items()
+        return {f"{name}/{key}": t.detach() for name, net in nets for key, t in net.state_dict().items()}
+
+    def _error(self, batch: Batch, part: slice) -> Tensor:
         losses: list[Tensor] = []
         for name, decoder in self.decoders.items():
-            g = unit(batch.taps[name].gradient()[part]).flatten(1)
-            guess = decoder(batch.taps[name].measurement(self._a[name])[part]).flatten(1)
-            error = 1 - (unit(guess) * g).sum(1) if self._loss == "cosine" else (guess - g).square().sum(1)
-            losses.append(error.mean())
-        loss = torch.stack(losses).mean()
-        if not torch.isfinite(loss):
-            raise Diverged(
-                f"the decoder's loss became {float(loss.detach())}", "a finite loss", "lower its learning_rate"
-            )
-        self._optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        self._optimiser.step()
-        self._schedule.step()
-        return float(loss.detach())
+            guess = decoder(batch.taps[name].measurement(self._a[name])[part])
+            losses.append(errors(guess, batch.taps[name].gradient()[part], self._bridge.loss))
+        return torch.stack(losses).mean()

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from bridge_core import spec as s
 from bridge_core.data import is_heldout, read_images
-from bridge_core.decoders import Decoder, DecoderFit, num_pairs, read_decoder, save_decoder
+from bridge_core.decoders import Decoder, DecoderFit, alike, num_pairs, read_decoder, save_decoder
 from bridge_core.errors import InvalidInput
 from bridge_core.facts import Fact, read_facts, write_facts
 from bridge_core.gradients import Tap
@@ -54,11 +54,11 @@ def run(spec: s.DecoderPhase, inputs: Mapping[str, Path], out: Path, progress: P
 
 
 def distinct(releases: list[Release]) -> list[dict[str, Tensor]]:
-    """The measurement matrices of the releases, each different set once."""
+    """The measurement matrices of the releases, each different set once; sets that are `alike` count as one."""
     kept: list[dict[str, Tensor]] = []
     for release in releases:
         a = release.measurement_matrices()
-        if not any(all(torch.equal(a[name], other[name]) for name in a) for other in kept):
+        if not any(alike(other, a) for other in kept):
             kept.append(a)
     return kept
 
@@ -76,11 +76,12 @@ def expected_error(folder: Path) -> float:
 
 def _cosines(decoder: Decoder, known: Statistics, taps: Mapping[str, Tap]) -> dict[str, dict[str, Tensor]]:
     measured: dict[str, dict[str, Tensor]] = {}
+    every = {name: one.measurement(decoder.a[name]) for name, one in taps.items()}
+    decoded = decoder.decode(every)
     for name, one in taps.items():
-        truth, a = one.gradient(), decoder.a[name]
-        m = one.measurement(a)
+        truth, a, m = one.gradient(), decoder.a[name], every[name]
         measured[name] = {
-            "heldout_cosine": cosines(truth, decoder.decode({name: m})[name]),
+            "heldout_cosine": cosines(truth, decoded[name]),
             "heldout_cosine_projection": cosines(truth, project(m, a)),
             "heldout_cosine_mean_gradient": cosines(truth, known.mean_gradient[name]),
         }

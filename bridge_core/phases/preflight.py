@@ -1,12 +1,14 @@
 """What can be known to fail before anything is written: modules that do not match, ranks too large, a fit too big."""
 
 from collections.abc import Iterable
+from typing import assert_never
 
 import torch
 
 from bridge_core import spec as s
 from bridge_core.data import count_classes
 from bridge_core.decoders.linear import ridge_bytes
+from bridge_core.decoders.stacked import stacked_bytes
 from bridge_core.errors import InvalidInput
 from bridge_core.gradients import weight_matrix
 from bridge_core.models import Shape, adapted_modules, build
@@ -44,11 +46,20 @@ def _check(model: s.Model, rank: int, dataset: s.Dataset, recipe: s.Recipe, brid
     check_rank(built, modules, rank)
     if isinstance(bridge, s.Ridge):
         shapes = {name: weight_matrix(built.get_submodule(name)) for name in modules}
-        if (size := ridge_bytes(shapes, rank)) > MOST_RIDGE_BYTES:
+        if (size := _fit_bytes(bridge, shapes, rank)) > MOST_RIDGE_BYTES:
             found = f"ridge at rank {rank} on {model.kind} needs {size / 2**30:.0f} GiB"
-            raise InvalidInput(
-                found, f"at most {MOST_RIDGE_BYTES >> 30} GiB", "use `row_mmse`, or fewer target_modules"
-            )
+            remedy = "use `row_mmse`, fewer target_modules, or `inputs: all` with few components"
+            raise InvalidInput(found, f"at most {MOST_RIDGE_BYTES >> 30} GiB", remedy)
+
+
+def _fit_bytes(bridge: s.Ridge, shapes: dict[str, tuple[int, int]], rank: int) -> int:
+    match bridge.inputs:
+        case "module":
+            return ridge_bytes(shapes, rank)
+        case "all":
+            return stacked_bytes(shapes, rank, bridge.components, bridge.num_pairs)
+        case _:
+            assert_never(bridge.inputs)
 
 
 def _num_classes(dataset: s.Dataset) -> int:

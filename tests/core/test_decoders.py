@@ -27,8 +27,10 @@ BRIDGES: dict[str, Fitted] = {
     "projection": s.Projection(),
     "row_mmse": s.RowMmse(),
     "ridge": s.Ridge(num_pairs=PAIRS),
+    "ridge, all": s.Ridge(num_pairs=PAIRS, inputs="all", components=24),
     "mlp": s.Mlp(num_pairs=PAIRS, hidden=32, learning_rate=3e-3),
     "mlp, mse": s.Mlp(num_pairs=PAIRS, hidden=32, learning_rate=3e-3, loss="mse"),
+    "unet": s.Unet(num_pairs=PAIRS, width=4, batch_size=32),
 }
 
 
@@ -105,11 +107,11 @@ def test_streamed_ridge_is_scikit_learns_on_all_pairs_at_once() -> None:
     a = {name: normal(RANK, 16, seed=i) for i, name in enumerate(modules)}
     parts = [pictures("vit", 40, WIDE, seed=seed) for seed in (1, 2)]
     batches = [Batch(x, y, tap(model, x, y, modules)) for x, y in parts]
-    total = RidgeSum({name: one.float() for name, one in a.items()})
+    total = RidgeSum({name: one.float() for name, one in a.items()}, 1e-2)
     for batch in batches:
         taps = {n: type(t)(t.inputs.float(), t.output_gradients.float()) for n, t in batch.taps.items()}
         total.add(Batch(batch.images, batch.labels, taps))
-    for name, weight in total.solve(1e-2).items():
+    for name, weight in ((key.removesuffix("/weight"), one) for key, one in total.tensors().items()):
         m = torch.cat([unit(b.taps[name].measurement(a[name])).flatten(1) for b in batches])
         g = torch.cat([unit(b.taps[name].gradient()).flatten(1) for b in batches])
         penalty = 1e-2 * float((m.T @ m).diagonal().mean())
@@ -137,11 +139,13 @@ def test_memory_of_a_ridge_fit_is_that_of_its_matrices() -> None:
 def test_prior_knowledge_beats_the_projection(known: Statistics) -> None:
     batches = pairs(PAIRS, 2)
     found = {
-        name: heldout_cosines(fitted(BRIDGES[name], known, batches)) for name in ("projection", "row_mmse", "ridge")
+        name: heldout_cosines(fitted(BRIDGES[name], known, batches))
+        for name in ("projection", "row_mmse", "ridge", "ridge, all")
     }
     for module in MODULES:
         assert found["row_mmse"][module] > found["projection"][module] + 0.1
         assert found["ridge"][module] > found["row_mmse"][module]
+        assert found["ridge, all"][module] > found["ridge"][module]
 
 
 @pytest.mark.parametrize("name", BRIDGES)
@@ -164,12 +168,17 @@ def test_a_decoder_is_blind_to_the_measurements_scale(name: str, known: Statisti
         torch.testing.assert_close(scaled[n], wanted, rtol=1e-3, atol=1e-5)
 
 
-def test_a_decoder_refuses_another_a(known: Statistics) -> None:
+def test_a_decoder_serves_a_matrix_that_moved_a_little_and_refuses_another(known: Statistics) -> None:
     decoder = fitted(s.Projection(), known, [])
     assert decoder.serves(matrices())
     assert not decoder.serves(matrices(seed=5))
-    rounded = {name: a.half().float() for name, a in matrices().items()}
-    assert not decoder.serves(rounded)
+    assert decoder.serves({name: a.bfloat16().float() for name, a in matrices().items()})
+    for share, served in ((0.019, True), (0.021, False)):
+        step = normal(RANK, 100, seed=9).float()
+        one = matrices()["conv2"]
+        moved = matrices() | {"conv2": one + step * (share * one.norm() / step.norm())}
+        assert decoder.serves(moved) is served
+    assert not decoder.serves({"conv1": matrices()["conv1"]})
 
 
 @pytest.mark.parametrize("loss", ["cosine", "mse"])
