@@ -14,7 +14,7 @@ from bridge_core.seeding import generator
 from bridge_core.simulate import Batch
 
 ROW_RIDGE = 1e-5
-GROUPS = 4
+GROUPS, PLACES = 4, 4
 
 
 class Level(nn.Module):
@@ -35,11 +35,18 @@ class Level(nn.Module):
 
 
 class GradientUnet(nn.Module):
-    """Estimates of the modules of one shape -> their directions of G: three levels, zero correction at the start."""
+    """Estimates of the modules of one shape -> their directions of G: three levels, zero correction at the start.
 
-    def __init__(self, modules: int, width: int) -> None:
+    Rows and columns of a gradient are no neighbours by nature: learnt channels, the same for every example, tell the
+    convolutions where they are.
+    """
+
+    def __init__(self, modules: int, shape: tuple[int, int], width: int) -> None:
         super().__init__()
-        self.down = nn.ModuleList([Level(modules, width), Level(width, 2 * width), Level(2 * width, 4 * width)])
+        self.places = nn.Parameter(torch.zeros(PLACES, *shape))
+        self.down = nn.ModuleList(
+            [Level(modules + PLACES, width), Level(width, 2 * width), Level(2 * width, 4 * width)]
+        )
         self.up = nn.ModuleList([Level(6 * width, 2 * width), Level(3 * width, width)])
         self.last = nn.Conv2d(width, modules, 1)
         for parameter in self.last.parameters():
@@ -48,7 +55,8 @@ class GradientUnet(nn.Module):
     def forward(self, start: Float[Tensor, "n modules out in"]) -> Float[Tensor, "n modules out in"]:
         """Directions, not scaled to unit norm; every module of `start` has norm 1."""
         scale = (start.shape[2] * start.shape[3]) ** 0.5
-        fine = self.down[0](start * scale)
+        places = self.places.expand(len(start), *self.places.shape)
+        fine = self.down[0](torch.cat([start * scale, places], 1))
         middle = self.down[1](F.avg_pool2d(fine, 2, ceil_mode=True))
         coarse = self.down[2](F.avg_pool2d(middle, 2, ceil_mode=True))
         middle = self.up[0](torch.cat([F.interpolate(coarse, size=middle.shape[2:]), middle], 1))
@@ -64,7 +72,7 @@ class UnetDecoder(nn.Module):
         self._groups: list[list[str]] = []
         for shape in sorted(set(shapes.values())):
             self._groups.append(sorted(name for name in shapes if shapes[name] == shape))
-        self.nets = nn.ModuleList([GradientUnet(len(group), width) for group in self._groups])
+        self.nets = nn.ModuleList([GradientUnet(len(group), shapes[group[0]], width) for group in self._groups])
         self._names = sorted(rows)
         for number, name in enumerate(self._names):
             self.register_buffer(f"row{number}", rows[name])
@@ -90,6 +98,8 @@ def unet_decoder(
         if isinstance(layer, nn.Conv2d) and layer.kernel_size != (1, 1):
             bound = (layer.in_channels * 9) ** -0.5
             nn.init.uniform_(layer.weight, -bound, bound, generator=rng)
+        if isinstance(layer, GradientUnet):
+            nn.init.normal_(layer.places, generator=rng)
     return decoder
 
 
