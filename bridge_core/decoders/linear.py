@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from bridge_core.errors import InvalidInput
 from bridge_core.simulate import Batch
 
 TINY = 1e-30
@@ -54,9 +55,19 @@ class RidgeSum:
         for name, mm in self._mm.items():
             normal = mm.double()
             normal.diagonal().add_(self._ridge * normal.diagonal().mean())
-            factor = torch.linalg.cholesky(normal)
-            weights[f"{name}/weight"] = torch.cholesky_solve(self._mg[name].double(), factor).float()
+            weights[f"{name}/weight"] = solution(normal, self._mg[name])
         return weights
+
+
+def solution(normal: Float[Tensor, "k k"], moments: Float[Tensor, "k outputs"]) -> Float[Tensor, "k outputs"]:
+    """`normal^-1 moments` by Cholesky in float64.
+
+    Raises `InvalidInput` where `normal` is singular, as it is with fewer pairs than inputs and no ridge.
+    """
+    factor, failed = torch.linalg.cholesky_ex(normal.double())
+    if int(failed):
+        raise InvalidInput("the ridge's normal matrix is singular", "a regular one", "raise `ridge` or `num_pairs`")
+    return torch.cholesky_solve(moments.double(), factor).float()
 
 
 def ridge_bytes(shapes: Mapping[str, tuple[int, int]], rank: int) -> int:

@@ -10,8 +10,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from bridge_core import spec as s
-from bridge_core.decoders.linear import unit
-from bridge_core.simulate import Batch
+from bridge_core.decoders.linear import solution, unit
+from bridge_core.simulate import BATCH_IMAGES, Batch
 
 BASIS_SHARE = 8
 """One in so many pairs, the first ones, tells the components; none but their last batch is regressed on."""
@@ -66,6 +66,7 @@ class StackedRidgeSum:
         """`basis` (k x components), and `<module>/weight` ((own + components) x out*in).
 
         The ridge is relative to the mean diagonal of the normal matrix, of the own part and the shared part each.
+        Raises `InvalidInput` where the matrix is singular.
         """
         weights = {f"{name}/weight": self._solve(name) for name in self._mm}
         return {"basis": self._components(), **weights}
@@ -87,12 +88,16 @@ class StackedRidgeSum:
         normal, shared = self._mm[name].double(), self._components().shape[1]
         for part in normal.diagonal().tensor_split([len(normal) - shared]):
             part.add_(self._bridge.ridge * part.mean())
-        return torch.cholesky_solve(self._mg[name].double(), torch.linalg.cholesky(normal)).float()
+        return solution(normal, self._mg[name])
 
 
 def inputs(m: Float[Tensor, "n out rank"], shared: Float[Tensor, "n components"]) -> Float[Tensor, "n inputs"]:
-    """What the regression of one module sees."""
-    return torch.cat([unit(m).flatten(1), shared], 1)
+    """What the regression of one module sees: the shared components, and its own measurement if that is no longer.
+
+    A wide convolution's own measurement would need more memory than all components.
+    """
+    own = unit(m).flatten(1)
+    return torch.cat([own, shared], 1) if own.shape[1] <= shared.shape[1] else shared
 
 
 def decode(m: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> dict[str, Float[Tensor, "n _out_in"]]:
@@ -104,6 +109,8 @@ def decode(m: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> dict[str, 
 def stacked_bytes(shapes: Mapping[str, tuple[int, int]], rank: int, wanted: int, num_pairs: int) -> int:
     """Memory of such a fit on modules of (out, in), in bytes; the largest module's solution in float64 included."""
     total = sum(out * rank for out, _ in shapes.values())
-    sizes = [(out * rank + wanted) * (out * rank + wanted + out * width) for out, width in shapes.values()]
+    kept = min(wanted, total, max(num_pairs // BASIS_SHARE, BATCH_IMAGES))
+    seen = [kept + (out * rank if out * rank <= kept else 0) for out, _ in shapes.values()]
+    sizes = [one * (one + out * width) for one, (out, width) in zip(seen, shapes.values(), strict=True)]
     first = num_pairs // BASIS_SHARE * total
-    return 4 * (sum(sizes) + 2 * first + 3 * total * (wanted + SLACK)) + 20 * max(sizes)
+    return 4 * (sum(sizes) + 2 * first + 3 * total * (kept + SLACK)) + 20 * max(sizes)

@@ -8,6 +8,7 @@ from torch import Tensor
 from bridge_core import spec as s
 from bridge_core.decoders.linear import unit
 from bridge_core.decoders.stacked import StackedRidgeSum, components, decode, inputs, stack, stacked_bytes
+from bridge_core.errors import InvalidInput
 from bridge_core.gradients import Tap
 from bridge_core.seeding import generator
 from bridge_core.simulate import Batch
@@ -35,10 +36,11 @@ def fitted(bridge: s.Ridge, batches: list[Batch]) -> dict[str, Tensor]:
     return total.tensors()
 
 
-def test_streamed_regression_is_scikit_learns_on_all_pairs_at_once() -> None:
-    bridge = s.Ridge(num_pairs=400, inputs="all", components=100, ridge=0.0)
+@pytest.mark.parametrize("kept", [4, 6])
+def test_streamed_regression_is_scikit_learns_on_all_pairs_at_once(kept: int) -> None:
+    bridge = s.Ridge(num_pairs=400, inputs="all", components=kept, ridge=0.0)
     batches = [batch(50, seed) for seed in range(8)]
-    found = fitted(bridge.model_copy(update={"components": 4}), batches)
+    found = fitted(bridge, batches)
     for name in A:
         shared = [stack(measured(one)) @ found["basis"] for one in batches]
         x = torch.cat([inputs(measured(one)[name], c) for one, c in zip(batches, shared, strict=True)])
@@ -46,6 +48,11 @@ def test_streamed_regression_is_scikit_learns_on_all_pairs_at_once() -> None:
         fit = Ridge(alpha=1e-9, fit_intercept=False).fit(x.double().numpy(), g.double().numpy())
         wanted = x.double() @ torch.from_numpy(fit.coef_.T)
         torch.testing.assert_close((x @ found[f"{name}/weight"]).double(), wanted, rtol=1e-3, atol=1e-3)
+
+
+def test_a_singular_regression_is_refused_with_a_remedy() -> None:
+    with pytest.raises(InvalidInput, match="raise `ridge`"):
+        fitted(s.Ridge(num_pairs=200, inputs="all", components=12, ridge=0.0), [batch(100, 0), batch(100, 1)])
 
 
 def test_the_first_eighth_tells_the_components_and_its_last_batch_is_regressed_on_too() -> None:
@@ -80,9 +87,15 @@ def test_the_order_in_which_modules_come_is_nothing() -> None:
     assert all(torch.equal(one, turned[name]) for name, one in decode(m, found).items())
 
 
+def test_a_measurement_longer_than_the_components_stays_out() -> None:
+    m, shared = torch.randn(5, 3, 2), torch.randn(5, 6)
+    assert inputs(m, shared).shape == (5, 12)
+    assert torch.equal(inputs(m, shared[:, :5]), shared[:, :5])
+
+
 def test_memory_of_a_stacked_fit_is_that_of_its_matrices() -> None:
     shapes = {name: (64, 128) for name in "abcd"}
     wanted, rank = 256, 4
     own = 64 * rank + wanted
     stored = 4 * 4 * own * (own + 64 * 128)
-    assert stored <= stacked_bytes(shapes, rank, wanted, 1000) < 3 * stored
+    assert stored <= stacked_bytes(shapes, rank, wanted, 4000) < 3 * stored
