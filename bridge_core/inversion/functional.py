@@ -1,59 +1,99 @@
-"""The measurement as a pure function of the image, for Jacobians: the gradient with respect to a zero LoRA factor."""
+"""The target as a pure function of the image and of the loss's gradient at the logits, for Jacobians.
+
+The gradient of a weight is linear in the gradient at the logits: G(z) = sum_c delta_c dlogit_c/dW. Where delta is left
+free, the softmax, whose probabilities flip the direction of the whole gradient, is no longer in the way, and neither a
+label nor the loss's scale has to be known: the class with the negative delta is the label.
+"""
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.func import grad, jvp, vmap
-from torch.nn import functional as F
+from torch.func import grad, jvp, linearize, vjp, vmap
 
 from bridge_core.inversion.problem import Problem
-from bridge_core.models import logits
+from bridge_core.models import head, logits
 
 CHUNK = 128
 """Tangents pushed forward at once."""
 TINY = 1e-30
 
-Residual = Callable[[Tensor], Float[Tensor, "m"]]
+AtLogits = Callable[[Tensor], Tensor]
+"""Logits (1 x classes) -> a scalar."""
 
 
-def unit_prediction(problem: Problem) -> Residual:
-    """A function: images (num_samples x channels x height x width) -> all modules' predictions, each of unit norm.
+@dataclass(frozen=True)
+class Linearised:
+    """The derivative at one image as a linear map and its transpose, without a matrix."""
 
-    `problem` holds one secret. Equal to `Problem.predict` up to the scale of each module.
+    forward: Callable[[Tensor], Float[Tensor, "m"]]
+    """Change of an image -> change of the prediction."""
+    backward: Callable[[Float[Tensor, "m"]], Tensor]
+    """The transpose."""
+
+
+class Prediction:
+    """What one image leaves in all adapted modules, each module scaled by the norm of the target it is to meet.
+
+    `problem` holds one secret. A prediction is a vector of m numbers: modules one after the other, rows first.
     """
-    layers = {name: problem.model.get_submodule(name) for name in problem.targets}
-    matrices = {name: None if problem.matrices is None else problem.matrices[name][0] for name in layers}
-    zeros = {name: torch.zeros_like(target[0]) for name, target in problem.targets.items()}
 
-    def loss(factors: Mapping[str, Tensor], images: Tensor) -> Tensor:
-        hooks = [layer.register_forward_hook(_adds(factors[name], matrices[name])) for name, layer in layers.items()]
-        try:
-            return F.cross_entropy(logits(problem.model, images), problem.labels[0])
-        finally:
-            for hook in hooks:
-                hook.remove()
+    def __init__(self, problem: Problem) -> None:
+        self.model = problem.model
+        names = tuple(problem.targets)
+        self.layers = {name: problem.model.get_submodule(name) for name in names}
+        self.matrices = {name: None if problem.matrices is None else problem.matrices[name][0] for name in names}
+        self.zeros = {name: torch.zeros_like(problem.targets[name][0]) for name in names}
+        self.scale = {name: 1 / problem.targets[name][0].norm().clamp_min(TINY) for name in names}
+        self.num_classes = head(problem.model).out_features
 
-    def predict(images: Tensor) -> Tensor:
-        found = grad(loss)(zeros, images)
-        return torch.cat([(g / g.norm().clamp_min(TINY)).flatten() for g in found.values()])
+    def sizes(self) -> list[int]:
+        """Entries of each module."""
+        return [zero.numel() for zero in self.zeros.values()]
 
-    return predict
+    def flat(self, parts: Mapping[str, Tensor]) -> Float[Tensor, "m"]:
+        """Values by module (targets, their errors) in the order and scale of a prediction."""
+        return torch.cat([(parts[name] * scale).flatten() for name, scale in self.scale.items()])
+
+    def at(self, image: Float[Tensor, "c h w"], loss: AtLogits) -> Float[Tensor, "m"]:
+        """Gradient of `loss` with respect to every factor at zero."""
+
+        def value(factors: Mapping[str, Tensor], x: Tensor) -> Tensor:
+            hooks = [
+                layer.register_forward_hook(_adds(factors[name], self.matrices[name]))
+                for name, layer in self.layers.items()
+            ]
+            try:
+                return loss(logits(self.model, x[None]))
+            finally:
+                for hook in hooks:
+                    hook.remove()
+
+        return self.flat(grad(value)(self.zeros, image))
+
+    def basis(self, image: Float[Tensor, "c h w"]) -> Float[Tensor, "classes m"]:
+        """What each logit's gradient alone would leave."""
+        directions = torch.eye(self.num_classes, dtype=image.dtype)
+        return vmap(lambda delta: self.at(image, along(delta)), chunk_size=32)(directions)
+
+    def pushed(
+        self, image: Float[Tensor, "c h w"], loss: AtLogits, directions: Float[Tensor, "k c h w"]
+    ) -> Float[Tensor, "k m"]:
+        """Jacobian-vector products along every direction (forward mode, in chunks)."""
+        return vmap(lambda d: jvp(lambda x: self.at(x, loss), (image,), (d,))[1], chunk_size=CHUNK)(directions)
+
+    def linearised(self, image: Float[Tensor, "c h w"], loss: AtLogits) -> Linearised:
+        """The derivative without a matrix: both maps reuse one trace."""
+        forward: Callable[[Tensor], Tensor] = linearize(lambda x: self.at(x, loss), image)[1]
+        backward: Callable[[Tensor], tuple[Tensor]] = vjp(lambda x: self.at(x, loss), image)[1]  # pyright: ignore[reportAssignmentType]
+        return Linearised(forward, lambda cotangent: backward(cotangent)[0])
 
 
-def unit_target(problem: Problem) -> Float[Tensor, "m"]:
-    """The only secret's targets in the order and scale of `unit_prediction`."""
-    return torch.cat([(t[0] / t[0].norm().clamp_min(TINY)).flatten() for t in problem.targets.values()])
-
-
-def pushed(predict: Residual, images: Tensor, directions: Float[Tensor, "k *image"]) -> Float[Tensor, "k m"]:
-    """Jacobian-vector products of `predict` at `images` along every direction (forward mode, in chunks)."""
-
-    def along(direction: Tensor) -> Tensor:
-        return jvp(predict, (images,), (direction,))[1]
-
-    return vmap(along, chunk_size=CHUNK)(directions)
+def along(delta: Float[Tensor, "classes"]) -> AtLogits:
+    """The loss whose gradient at the logits is `delta`."""
+    return lambda found: (found[0] * delta).sum()
 
 
 def _adds(factor: Tensor, a: Tensor | None):
@@ -62,12 +102,12 @@ def _adds(factor: Tensor, a: Tensor | None):
         if isinstance(module, nn.Conv2d):
             if a is None:
                 return output + _convolve(module, x, factor)
-            return output + F.conv2d(_convolve(module, x, a), factor[:, :, None, None])
-        return output + F.linear(x if a is None else F.linear(x, a), factor)
+            return output + nn.functional.conv2d(_convolve(module, x, a), factor[:, :, None, None])
+        return output + nn.functional.linear(x if a is None else nn.functional.linear(x, a), factor)
 
     return hook
 
 
 def _convolve(module: nn.Conv2d, x: Tensor, kernels: Tensor) -> Tensor:
     shaped = kernels.reshape(-1, module.in_channels, *module.kernel_size)
-    return F.conv2d(x, shaped, None, module.stride, module.padding, module.dilation)
+    return nn.functional.conv2d(x, shaped, None, module.stride, module.padding, module.dilation)

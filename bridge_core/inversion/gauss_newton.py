@@ -1,123 +1,182 @@
 """Gauss-Newton inversion from an amortised start, iteratively regularised (Bakushinsky, 1992).
 
 Unknown u: image = start + T u, T a square root of the start's error covariance, so that steps go where errors lie and
-small u are likely. Each step minimises |F + J du - target|^2 + tau |u + du|^2 in float64, J by forward mode over the
-measurement's gradient; tau cools from step to step down to the noise of the target. Images are not boxed on the way:
-clamping stalls it.
+small u are likely. Each step minimises |e + J du|^2 + tau |u + du|^2; tau cools from step to step down to the noise of
+the target. Images are not clamped on the way, which would stall it; a soft residual may hold them near [0, 1] instead.
 """
 
 from dataclasses import dataclass, replace
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor
 
 from bridge_core import spec as s
-from bridge_core.inversion.amortised import Start
-from bridge_core.inversion.functional import Residual, pushed, unit_prediction, unit_target
 from bridge_core.inversion.matching import Report
-from bridge_core.inversion.problem import Inverted, Problem
+from bridge_core.inversion.normal_equations import Conjugate, Dense, Penalty, Steps
+from bridge_core.inversion.problem import Problem
+from bridge_core.inversion.spread import Spread
+from bridge_core.inversion.variable_projection import Matching, Point
+from bridge_core.inversion.verdict import Verdict, judge
 
 SOLVED = 1e-11
 """Sum over the modules of squared distance of unit vectors: float32's own error."""
-SMALLEST_EIGENVALUE = 1e-4
-"""Eigenvalues of the covariance are lifted by this share of the largest."""
 SETTLED = 1e-3
 """Relative gain of a step, at the target's own noise, that is not worth another Jacobian."""
-GROWTH, TRIES = 8.0, 6
+GROWTH, TRIES, STALLS = 8.0, 5, 2
+EASY = 2
+"""Powers of the cooling factor after a full step: the linear model was good enough for a larger one."""
+OVERCOOLED = 1e-2
+"""Share of the misfit at which tau times the unknowns tells that cooling has left the misfit behind: a local minimum."""
+FIRST_COLUMNS, FLAT = 128, 0.02
+"""Directions of the first Jacobian, and the share of tau below which the misfit's curvature along one is left out."""
+MOST_DENSE = 4096
+"""Unknowns up to which `auto` forms the normal matrix."""
+TYPICAL_EXCESS = 0.1
+"""How far all pixels may leave [0, 1] before the box counts as much as the misfit, at `box` = 1."""
 
 
 @dataclass(frozen=True)
 class State:
     """Where one attempt stands."""
 
-    u: Float[Tensor, "d"]
-    image: Float[Tensor, "num c h w"]
-    error: Float[Tensor, "m"]
+    u: Float[Tensor, "num k"]
+    point: Point
     tau: float
 
+
+@dataclass(frozen=True)
+class Solution:
+    """The end of the best attempt at one secret."""
+
+    images: Float[Tensor, "num c h w"]
+    delta: Float[Tensor, "num classes"]
+    cost: float
+    verdict: Verdict
+
     @property
-    def cost(self) -> float:
-        """Squared distance to the target, without the regularisation."""
-        return float(self.error.double().square().sum())
+    def labels(self) -> Int64[Tensor, "num"]:
+        """The classes that the gradient at the logits points away from."""
+        return self.delta.argmin(1)
 
 
 def gauss_newton(
-    problem: Problem, knobs: s.GaussNewton, starts: list[Tensor], priors: list[Start], noise: float, report: Report
-) -> Inverted:
-    """Invert every secret of `problem`, from `starts[i]` with the prior of `priors[i]`.
+    problem: Problem, knobs: s.GaussNewton, starts: list[Tensor], spreads: list[Spread], report: Report
+) -> list[Solution]:
+    """Invert every secret of `problem`, from `starts[i]` (num x c x h x w) in the metric of `spreads[i]`.
 
-    `noise` is the target's own error: the expected sum over modules of squared distances between unit vectors, 0 for
-    exact measurements. A secret whose exact target is not met is tried again from random errors of the start, at most
-    `knobs.restarts` times; the attempt with the lowest cost is kept. A noisy target is tried once: its lowest cost
-    tells nothing of the image.
+    A secret whose target is not met as closely as its errors allow is tried again from random errors of the start, at
+    most `knobs.restarts` times; the attempt with the lowest cost is kept.
     """
-    images, losses = [], []
+    solutions: list[Solution] = []
     for secret in range(problem.num_secrets):
-        one = problem.only(torch.tensor([secret]))
-        image, cost = _attempts(one, knobs, starts[secret], priors[secret], noise, secret)
-        images.append(image)
-        losses.append(cost)
-        report(secret + 1, problem.num_secrets, torch.tensor([cost]))
-    return Inverted(torch.stack(images), torch.tensor(losses), torch.stack(starts))
+        matching = Matching(problem.only(torch.tensor([secret])))
+        solutions.append(Search(matching, knobs, starts[secret], spreads[secret]).best(secret))
+        report(secret + 1, problem.num_secrets, torch.tensor([solutions[-1].cost]))
+    return solutions
 
 
-def _attempts(
-    problem: Problem, knobs: s.GaussNewton, start: Tensor, prior: Start, noise: float, seed: int
-) -> tuple[Tensor, float]:
-    predict, target, spread = unit_prediction(problem), unit_target(problem), _spread(prior.covariance)
-    rng = torch.Generator().manual_seed(seed)
-    best, cost = start, torch.inf
-    for attempt in range(1 if noise else knobs.restarts):
-        offset = torch.randn(spread.shape[1], generator=rng, dtype=torch.float64) * (attempt > 0)
-        centre = start + (spread @ offset).float().reshape(start.shape)
-        image, reached = _descend(predict, target, centre, spread, knobs, noise)
-        if reached < cost:
-            best, cost = image, reached
-        if cost <= SOLVED:
-            break
-    return best, cost
+class Search:
+    """The search for one secret."""
+
+    def __init__(self, matching: Matching, knobs: s.GaussNewton, start: Tensor, spread: Spread) -> None:
+        self.matching, self.knobs, self.start, self.spread = matching, knobs, start, spread
+        self.unknowns = len(start) * spread.width
+        self.dense = knobs.solver == "dense" or (knobs.solver == "auto" and self.unknowns <= MOST_DENSE)
+        self.transform = spread.matrix() if self.dense else None
+        self._sensitivity = 0.0
+
+    def best(self, seed: int) -> Solution:
+        """The attempt with the lowest cost; the first one that meets the target ends the search."""
+        rng = torch.Generator().manual_seed(seed)
+        kept: State | None = None
+        for attempt in range(self.knobs.restarts):
+            offset = torch.randn(len(self.start), self.spread.width, generator=rng, dtype=torch.float64)
+            reached = self.descend(self._moved(self.start, offset * (attempt > 0)))
+            if kept is None or reached.point.cost() < kept.point.cost():
+                kept = reached
+            if self.solved(kept.point):
+                break
+        assert kept is not None
+        return Solution(kept.point.images, kept.point.delta, kept.point.cost(), self._judged(kept))
+
+    def solved(self, point: Point) -> bool:
+        """True where the misfit is what the target's errors, or float32's, explain."""
+        weights = self.matching.weights(point)
+        return point.cost(weights) <= max(SOLVED, float((self.matching.expected * weights).square().sum()))
+
+    def descend(self, centre: Float[Tensor, "num c h w"]) -> State:
+        """One attempt."""
+        point, stalls = self.matching.at(centre), 0
+        u = torch.zeros(len(centre), self.spread.width, dtype=torch.float64)
+        state = State(u, point, 4 * point.cost() / self.unknowns)
+        for _ in range(self.knobs.iterations):
+            weights = self.matching.weights(state.point)
+            floor = max(float((self.matching.expected * weights).square().mean()), 1e-16)
+            moved, easy = self._step(centre, state, weights)
+            stalls = 0 if moved else stalls + 1
+            gain = 1 - moved.point.cost(weights) / state.point.cost(weights) if moved else 0.0
+            settled = state.tau <= floor and gain < SETTLED
+            overcooled = state.tau * self.unknowns < OVERCOOLED * state.point.cost(weights) and state.tau > floor
+            state = replace(moved or state, tau=max(state.tau * self.knobs.cooling ** (EASY if easy else 1), floor))
+            if settled or overcooled or stalls == STALLS or state.point.cost() < SOLVED:
+                break
+        return state
+
+    def steps(self, state: State, weights: Tensor) -> Steps:
+        """The linear problem at `state`."""
+        penalty = Penalty(state.tau, state.u, *self._box(state.point))
+        if self.transform is not None:
+            dense = Dense(self.matching, state.point, weights, self._leading(self.transform, state.tau), penalty)
+            self._learn(dense.normal, self.transform)
+            return dense
+        return Conjugate(self.matching, state.point, weights, self.spread, penalty)
+
+    def _leading(self, transform: Tensor, tau: float) -> Tensor:
+        """The columns that can matter: along the others the misfit is flat against tau."""
+        if not self._sensitivity:
+            return transform[:, :FIRST_COLUMNS]
+        felt = transform.square().sum(0) * self._sensitivity > FLAT * tau
+        return transform[:, : max(FIRST_COLUMNS, int(felt.nonzero().max()) + 1 if felt.any() else 0)]
+
+    def _learn(self, normal: Tensor, transform: Tensor) -> None:
+        curvature = normal.diagonal().reshape(len(self.start), -1)
+        lengths = transform[:, : curvature.shape[1]].square().sum(0)
+        self._sensitivity = float((curvature / lengths).quantile(0.9))
+
+    def _step(self, centre: Tensor, state: State, weights: Tensor) -> tuple[State | None, bool]:
+        """The first of a few ever shorter steps that lowers the regularised cost, and whether it was the full one."""
+        steps, damping = self.steps(state, weights), 0.0
+        strength, _ = self._box(state.point)
+        goal = self._objective(state, weights, strength)
+        for _ in range(TRIES):
+            u = state.u + steps.solve(damping)
+            moved = State(u, self.matching.at(self._moved(centre, u), weights), state.tau)
+            if self._objective(moved, weights, strength) < goal:
+                return moved, damping == 0
+            damping = max(damping * GROWTH, 4 * state.tau)
+        return None, False
+
+    def _objective(self, state: State, weights: Tensor, strength: float) -> float:
+        outside = float(excess(state.point.images).square().sum()) if strength else 0.0
+        return state.point.cost(weights) + state.tau * float(state.u.square().sum()) + strength * outside
+
+    def _box(self, point: Point) -> tuple[float, Tensor]:
+        strength = self.knobs.box * point.cost() / (point.images.numel() * TYPICAL_EXCESS**2)
+        return strength, excess(point.images)
+
+    def _moved(self, centre: Tensor, u: Tensor) -> Tensor:
+        return centre + self.spread.apply(u).to(centre.dtype).reshape(centre.shape)
+
+    def _judged(self, state: State) -> Verdict:
+        weights = self.matching.weights(state.point)
+        nothing = Penalty(0.0, state.u * 0, 0.0, torch.zeros_like(excess(state.point.images)))
+        if self.transform is None:
+            return judge(self.matching, state.point, weights, None, self.spread)
+        dense = Dense(self.matching, state.point, weights, self.transform, nothing)
+        return judge(self.matching, state.point, weights, dense.normal, self.spread)
 
 
-def _descend(
-    predict: Residual, target: Tensor, centre: Tensor, spread: Tensor, knobs: s.GaussNewton, noise: float
-) -> tuple[Tensor, float]:
-    directions = spread.T.float().reshape(-1, *centre.shape)
-    zero = torch.zeros(spread.shape[1], dtype=torch.float64)
-    state = State(zero, centre, predict(centre) - target, torch.nan)
-    state = replace(state, tau=4 * state.cost / len(zero))
-    floor = max(noise / len(zero), 1e-16)
-    for _ in range(knobs.iterations):
-        jacobian = pushed(predict, state.image, directions).double()
-        moved = _step(predict, target, centre, spread, jacobian, state)
-        if moved is None and state.tau <= floor:
-            break
-        settled = moved is not None and state.tau <= floor and moved.cost > (1 - SETTLED) * state.cost
-        state = replace(moved or state, tau=max(state.tau * knobs.cooling, floor))
-        if settled or state.cost < SOLVED:
-            break
-    return state.image, state.cost
-
-
-def _step(
-    predict: Residual, target: Tensor, centre: Tensor, spread: Tensor, jacobian: Tensor, state: State
-) -> State | None:
-    """The first of a few ever shorter steps that lowers the regularised cost; None where none does."""
-    normal, slope = jacobian @ jacobian.T, jacobian @ state.error.double()
-    goal = state.cost + state.tau * float(state.u @ state.u)
-    identity, damping = torch.eye(len(normal), dtype=torch.float64), 0.0
-    for _ in range(TRIES):
-        du = torch.linalg.solve(normal + (state.tau + damping) * identity, -slope - state.tau * state.u)
-        u = state.u + du
-        image = centre + (spread @ u).float().reshape(centre.shape)
-        moved = State(u, image, predict(image) - target, state.tau)
-        if moved.cost + state.tau * float(u @ u) < goal:
-            return moved
-        damping = max(damping * GROWTH, 4 * state.tau)
-    return None
-
-
-def _spread(covariance: Tensor) -> Float[Tensor, "d d"]:
-    values, vectors = torch.linalg.eigh(covariance.double())
-    values = values.clamp_min(0)
-    return vectors * (values + SMALLEST_EIGENVALUE * values.max()).sqrt()
+def excess(images: Float[Tensor, "num c h w"]) -> Float[Tensor, "num pixels"]:
+    """How far each pixel lies outside [0, 1], float64."""
+    return (images - images.clamp(0, 1)).flatten(1).double()

@@ -23,6 +23,8 @@ class Problem:
     targets: Mapping[str, Float[Tensor, "secrets out k"]]
     matrices: Mapping[str, Float[Tensor, "secrets rank in"]] | None = None
     """Measurement matrices A; None where the targets are gradients themselves."""
+    errors: Mapping[str, Float[Tensor, "secrets out k"]] | None = None
+    """Standard errors of the targets, in their units; None where they are exact."""
 
     @property
     def num_secrets(self) -> int:
@@ -36,9 +38,10 @@ class Problem:
 
     def only(self, secrets: Tensor) -> "Problem":
         """The same problem for the chosen secrets; an index may stand several times, for several starts."""
-        matrices = None if self.matrices is None else {name: a[secrets] for name, a in self.matrices.items()}
-        targets = {name: t[secrets] for name, t in self.targets.items()}
-        return replace(self, labels=self.labels[secrets], targets=targets, matrices=matrices)
+        matrices = None if self.matrices is None else _chosen(self.matrices, secrets)
+        errors = None if self.errors is None else _chosen(self.errors, secrets)
+        targets = _chosen(self.targets, secrets)
+        return replace(self, labels=self.labels[secrets], targets=targets, matrices=matrices, errors=errors)
 
     def predict(self, guess: Tensor, *, create_graph: bool = True) -> dict[str, Float[Tensor, "secrets out k"]]:
         """What the guessed images would have left in the adapter; differentiable in `guess`."""
@@ -85,3 +88,7 @@ def best_of(images: Tensor, loss: Tensor, restarts: int) -> Inverted:
     stacked = images.reshape(restarts, -1, *images.shape[1:])
     every = torch.arange(len(choice))
     return Inverted(stacked[choice, every], by_start[choice, every])
+
+
+def _chosen(parts: Mapping[str, Tensor], secrets: Tensor) -> dict[str, Tensor]:
+    return {name: one[secrets] for name, one in parts.items()}

@@ -74,7 +74,13 @@ def stages(cell: s.Cell) -> tuple[Stage, ...]:
         attack_inputs["decoder"] = "decoder"
     if isinstance(cell.inversion, s.GaussNewton):
         inputs = {"base": "base", "proxy": "proxy", "adapter": measured}
-        chain.append(Stage("start", s.StartPhase(model=cell.model, start=cell.inversion.start), inputs))
+        chain.append(
+            Stage(
+                "start",
+                s.StartPhase(model=cell.model, start=cell.inversion.start, num_samples=recipe.num_samples),
+                inputs,
+            )
+        )
         attack_inputs["start"] = "start"
     chain += [
         Stage(

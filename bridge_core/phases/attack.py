@@ -1,43 +1,60 @@
 """Phase `attack`: from what was published to a reconstruction. The secret is not among its inputs."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import assert_never
 
+import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from bridge_core import spec as s
 from bridge_core.errors import NotApplicable
-from bridge_core.evidence import measurement_of, stacked
+from bridge_core.evidence import Evidence, evidence_of, stacked
 from bridge_core.facts import Fact, write_facts
-from bridge_core.inversion.gauss_newton import gauss_newton
+from bridge_core.guess import guess_recipe
+from bridge_core.inversion.gauss_newton import Search, Solution, gauss_newton
 from bridge_core.inversion.matching import Report, dlg, inverting_gradients
 from bridge_core.inversion.problem import Inverted, Problem
+from bridge_core.inversion.simulated import SimulatedMatching
+from bridge_core.inversion.verdict import GRADES
 from bridge_core.models import load_base
 from bridge_core.phases import Progress, decoder, publish, start
 from bridge_core.release import Release
 from bridge_core.seeding import generator
 
 FILE, GRADIENT_FILE = "recovered.safetensors", "decoded.safetensors"
+STEP_ERROR = 3e-3
+"""Of a measurement's RMS: how far the mean gradient of several steps is taken to lie from one step's gradient."""
+MOST_SIMULATED_STEPS = 50
+
+
+@dataclass(frozen=True)
+class Known:
+    """What the attack works from."""
+
+    spec: s.AttackPhase
+    inputs: Mapping[str, Path]
+    releases: list[Release]
+    recipes: list[s.Recipe]
+    """Given, or guessed from each release."""
+    evidence: list[Evidence]
 
 
 def run(spec: s.AttackPhase, inputs: Mapping[str, Path], out: Path, progress: Progress) -> None:
     """Undo the optimiser, cross the bridge, invert; write images, their matching loss, and the decoded gradients."""
     model, shape = load_base(spec.model, inputs["base"])
     told, releases = publish.read_told(inputs["publish"]), publish.read_releases(inputs["publish"])
-    matrices: dict[str, Tensor] | None = None
-    if isinstance(spec.bridge, s.Oracle):
-        targets = publish.read_exact_gradient(inputs["publish"])
-    else:
-        measured = [measurement_of(release, told.recipe) for release in releases]
-        if isinstance(spec.bridge, s.Direct):
-            targets, matrices = stacked(measured), stacked([one.measurement_matrices() for one in releases])
-        else:
-            targets = decode(spec.bridge, inputs["decoder"], releases, measured)
-    problem = Problem(model, told.labels, (shape.channels, shape.image_size, shape.image_size), targets, matrices)
+    recipes = [told.recipe or _guessed(release, told.num_samples) for release in releases]
+    pairs = zip(releases, recipes, strict=True)
+    known = Known(spec, inputs, releases, recipes, [evidence_of(*one) for one in pairs] if _measures(spec) else [])
+    labels = told.labels if told.labels is not None else torch.zeros(len(releases), told.num_samples, dtype=torch.int64)
+    targets, matrices, errors = _target(known)
+    image_shape = (shape.channels, shape.image_size, shape.image_size)
+    problem = Problem(model, labels, image_shape, targets, matrices, errors)
     curve: list[Fact] = []
-    inverted = invert(problem, spec, inputs, releases, reporter(progress, curve))
+    inverted, facts = invert(problem, known, reporter(progress, curve))
     tensors = {"images": inverted.images.contiguous(), "loss": inverted.loss}
     if inverted.start is not None:
         tensors["start"] = inverted.start.contiguous()
@@ -45,7 +62,42 @@ def run(spec: s.AttackPhase, inputs: Mapping[str, Path], out: Path, progress: Pr
     if matrices is None:
         save_file({name: t.contiguous() for name, t in targets.items()}, out / GRADIENT_FILE)
     final = [Fact("final_matching_loss", float(x), secret=i) for i, x in enumerate(inverted.loss)]
-    write_facts([*curve, *final], out)
+    write_facts([*curve, *final, *facts], out)
+
+
+def _measures(spec: s.AttackPhase) -> bool:
+    return not isinstance(spec.bridge, s.Oracle) or isinstance(spec.inversion, s.GaussNewton)
+
+
+def _guessed(release: Release, num_samples: int) -> s.Recipe:
+    return guess_recipe(release).recipe.model_copy(update={"num_samples": num_samples, "batch_size": num_samples})
+
+
+def _target(known: Known) -> tuple[dict[str, Tensor], dict[str, Tensor] | None, dict[str, Tensor] | None]:
+    """What the inversion matches, the matrices where that is measurements, and its standard errors."""
+    bridge, inputs = known.spec.bridge, known.inputs
+    measured = [one.m for one in known.evidence]
+    match bridge:
+        case s.Oracle():
+            return publish.read_exact_gradient(inputs["publish"]), None, None
+        case s.Direct():
+            errors = stacked([_with_steps(*one) for one in zip(known.evidence, known.recipes, strict=True)])
+            return stacked(measured), stacked([one.measurement_matrices() for one in known.releases]), errors
+        case _:
+            targets = decode(bridge, inputs["decoder"], known.releases, measured)
+            shares = decoder.expected_errors(inputs["decoder"])
+            return targets, None, {n: torch.full_like(t, _even(shares[n], t[0])) for n, t in targets.items()}
+
+
+def _with_steps(evidence: Evidence, recipe: s.Recipe) -> dict[str, Tensor]:
+    if recipe.steps == 1:
+        return evidence.error
+    rms = {name: float(m.square().mean().sqrt()) for name, m in evidence.m.items()}
+    return {name: (error.square() + (STEP_ERROR * rms[name]) ** 2).sqrt() for name, error in evidence.error.items()}
+
+
+def _even(share: float, target: Tensor) -> float:
+    return (share / target.numel()) ** 0.5
 
 
 def decode(
@@ -61,24 +113,59 @@ def decode(
     return stacked(decoded)
 
 
-def invert(
-    problem: Problem, spec: s.AttackPhase, inputs: Mapping[str, Path], releases: list[Release], report: Report
-) -> Inverted:
-    """Run the spec's inversion."""
+def invert(problem: Problem, known: Known, report: Report) -> tuple[Inverted, list[Fact]]:
+    """Run the spec's inversion; facts tell what it thinks of its results."""
+    spec = known.spec
     rng = generator(spec.seed, "attack")
     match spec.inversion:
         case s.Dlg():
-            return dlg(problem, spec.inversion, spec.prior, rng, report)
+            return dlg(problem, spec.inversion, spec.prior, rng, report), []
         case s.InvertingGradients():
-            return inverting_gradients(problem, spec.inversion, spec.prior, rng, report)
+            return inverting_gradients(problem, spec.inversion, spec.prior, rng, report), []
         case s.GaussNewton():
-            priors = [start.serving(inputs["start"], release) for release in releases]
-            measured = (measurement_of(one, publish.read_told(inputs["publish"]).recipe) for one in releases)
-            estimates = [p.estimate({n: x[None] for n, x in m.items()}) for p, m in zip(priors, measured, strict=True)]
-            noise = decoder.expected_error(inputs["decoder"]) if "decoder" in inputs else 0.0
-            return gauss_newton(problem, spec.inversion, estimates, priors, noise, report)
+            return _gauss_newton(problem, known, spec.inversion, report)
         case _:
             assert_never(spec.inversion)
+
+
+def _gauss_newton(problem: Problem, known: Known, knobs: s.GaussNewton, report: Report) -> tuple[Inverted, list[Fact]]:
+    begins = [start.serving(known.inputs["start"], release) for release in known.releases]
+    estimates = [
+        begin.estimate({n: x[None] for n, x in one.m.items()})[0]
+        for begin, one in zip(begins, known.evidence, strict=True)
+    ]
+    found = gauss_newton(problem, knobs, estimates, [one.spread for one in begins], report)
+    found = [_simulated(problem, known, knobs, number, one, begins[number]) for number, one in enumerate(found)]
+    inverted = Inverted(
+        torch.stack([one.images for one in found]), torch.tensor([one.cost for one in found]), torch.stack(estimates)
+    )
+    return inverted, [fact for number, one in enumerate(found) for fact in _opinion(number, one)]
+
+
+def _simulated(
+    problem: Problem, known: Known, knobs: s.GaussNewton, number: int, found: Solution, begin: start.Start
+) -> Solution:
+    """The solution carried on by simulating the recipe, where it has several steps on the same images."""
+    recipe, release = known.recipes[number], known.releases[number]
+    whole = recipe.batch_size == recipe.num_samples and 1 < recipe.steps <= MOST_SIMULATED_STEPS
+    if not (whole and problem.matrices is not None and isinstance(recipe.optimiser, s.Sgd)):
+        return found
+    b = {name: one.b.float() for name, one in release.factors.items()}
+    scale = {name: one.scale for name, one in release.factors.items()}
+    one = problem.only(torch.tensor([number]))
+    matching = SimulatedMatching(one, b, found.labels, recipe, scale)
+    dense = knobs.model_copy(update={"solver": "dense", "restarts": 1, "cooling": knobs.cooling / 4})
+    better = Search(matching, dense, found.images, begin.spread).best(0)
+    return replace(better, delta=found.delta)
+
+
+def _opinion(number: int, found: Solution) -> list[Fact]:
+    facts = [Fact("verdict", GRADES[found.verdict.label], secret=number)]
+    if found.verdict.predicted_psnr == found.verdict.predicted_psnr:
+        facts.append(Fact("predicted_psnr", found.verdict.predicted_psnr, secret=number))
+    if len(found.labels) == 1:
+        facts.append(Fact("recovered_label", int(found.labels[0]), secret=number))
+    return facts
 
 
 def reporter(progress: Progress, curve: list[Fact]) -> Report:

@@ -69,9 +69,10 @@ def read_decoders(bridge: s.Bridge, folder: Path) -> list[Decoder]:
     return [read_decoder(bridge, path) for path in sorted(folder.glob("*.safetensors"))]
 
 
-def expected_error(folder: Path) -> float:
-    """Sum over the modules of the squared distance between decoded and true direction, from the held-out cosines."""
-    return sum(2 * (1 - fact.value) for fact in read_facts(folder) if fact.name == "heldout_cosine")
+def expected_errors(folder: Path) -> dict[str, float]:
+    """By module, the squared distance between decoded and true direction, from the held-out cosines."""
+    facts = read_facts(folder)
+    return {f.module: 2 * (1 - f.value) for f in facts if f.name == "heldout_cosine" and f.module is not None}
 
 
 def _cosines(decoder: Decoder, known: Statistics, taps: Mapping[str, Tap]) -> dict[str, dict[str, Tensor]]:

@@ -15,8 +15,6 @@ from bridge_core.models import Shape, adapted_modules, build
 from bridge_core.victim import check_rank
 
 MOST_RIDGE_BYTES = 8 << 30
-MOST_UNKNOWNS = 1024
-"""Pixels of an image for a dense normal matrix."""
 
 
 def run(cells: Iterable[s.Cell]) -> None:
@@ -26,7 +24,7 @@ def run(cells: Iterable[s.Cell]) -> None:
     for cell in cells:
         if cell.dataset not in heads:
             heads[cell.dataset] = _num_classes(cell.dataset)
-        _check_inversion(cell.dataset, cell.recipe, cell.inversion)
+        _check_inversion(cell.recipe, cell.inversion, cell.knowledge)
         point = (cell.model, cell.rank, cell.dataset, cell.recipe, cell.bridge)
         if point not in seen:
             seen.add(point)
@@ -70,18 +68,15 @@ def _num_classes(dataset: s.Dataset) -> int:
     return num_classes
 
 
-def _check_inversion(dataset: s.Dataset, recipe: s.Recipe, inversion: s.Inversion) -> None:
+def _check_inversion(recipe: s.Recipe, inversion: s.Inversion, knowledge: s.Knowledge) -> None:
     if not isinstance(inversion, s.GaussNewton):
+        if knowledge.secret_labels == "searched":
+            remedy = "use `gauss_newton`, which needs no label, or give the labels"
+            raise InvalidInput(f"inversion {inversion.kind} with labels to be searched", "labels", remedy)
         return
     if not recipe.starts_at_zero:
         found = f"gauss_newton on init_lora_weights {recipe.lora.init_lora_weights}, where it has no start"
         raise InvalidInput(found, "`default` or `gaussian`", "use `dlg` or `inverting_gradients`")
-    if (unknowns := dataset.channels * dataset.image_size**2) > MOST_UNKNOWNS:
-        found = f"gauss_newton on {unknowns} pixels"
-        raise InvalidInput(found, f"at most {MOST_UNKNOWNS}", "lower image_size, or use `inverting_gradients`")
-    if recipe.num_samples > 1:
-        found = f"gauss_newton on steps of {recipe.num_samples} images"
-        raise InvalidInput(found, "one image a secret", "exclude the cell, or use `inverting_gradients`")
 
 
 def _built_in(model: s.Model) -> bool:

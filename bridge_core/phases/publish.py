@@ -20,16 +20,23 @@ TOLD, GRADIENT = "told.json", "gradient.safetensors"
 class Told:
     """The attacker's knowledge besides the release."""
 
-    recipe: s.Recipe
-    labels: Tensor
-    """secrets x num_samples."""
+    recipe: s.Recipe | None
+    """None where the attacker has to guess it."""
+    num_samples: int
+    labels: Tensor | None
+    """secrets x num_samples; None where the attacker has to find them."""
 
 
 def run(spec: s.PublishPhase, victims: Path, out: Path) -> None:
-    """Copy the adapter folders; tell recipe and labels, and with `exact_gradient`, phase 0's cheat, the gradients."""
+    """Copy the adapter folders; tell what the suite says, and with `exact_gradient`, phase 0's cheat, the gradients."""
     shutil.copytree(victims / victim.RELEASE, out / victim.RELEASE)
     secrets = [victim.read_secret(victims, number) for number in range(len(list((out / victim.RELEASE).iterdir())))]
-    told = {"recipe": s.content(spec.recipe), "labels": [one.labels.tolist() for one in secrets]}
+    given = spec.knowledge.secret_labels == "given"
+    told = {
+        "recipe": s.content(spec.recipe) if spec.knowledge.optimiser == "given" else None,
+        "num_samples": spec.recipe.num_samples,
+        "labels": [one.labels.tolist() for one in secrets] if given else None,
+    }
     (out / TOLD).write_text(json.dumps(told, indent=1))
     if spec.exact_gradient:
         names = secrets[0].gradients
@@ -44,7 +51,9 @@ def read_releases(folder: Path) -> list[Release]:
 def read_told(folder: Path) -> Told:
     """What the attacker is told."""
     told = json.loads((folder / TOLD).read_text())
-    return Told(s.Recipe.model_validate_json(json.dumps(told["recipe"])), torch.tensor(told["labels"]))
+    recipe = None if told["recipe"] is None else s.Recipe.model_validate_json(json.dumps(told["recipe"]))
+    labels = None if told["labels"] is None else torch.tensor(told["labels"])
+    return Told(recipe, told["num_samples"], labels)
 
 
 def read_exact_gradient(folder: Path) -> dict[str, Tensor]:

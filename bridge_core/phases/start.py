@@ -1,64 +1,77 @@
 """Phase `start`: train the amortised inversion that Gauss-Newton starts from."""
 
-import hashlib
-import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from itertools import islice
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
 
 from bridge_core import spec as s
-from bridge_core.data import is_heldout, read_images
+from bridge_core.data import Images, is_heldout, read_images
+from bridge_core.decoders import alike
 from bridge_core.errors import NotApplicable
 from bridge_core.facts import Fact, write_facts
-from bridge_core.inversion.amortised import Start, examples, read_start, save_start, train
+from bridge_core.inversion.amortised import Start, examples, read_start, save_start, targets, train, whiten
+from bridge_core.inversion.spread import spread_of
 from bridge_core.models import load_base
 from bridge_core.phases import Progress, decoder, proxy, publish
 from bridge_core.release import Release
 from bridge_core.seeding import generator
 from bridge_core.simulate import stream
 
-HELDOUT_PAIRS = 4096
+HELDOUT_PAIRS, WHITENED_PAIRS = 4096, 4096
+Pair = tuple[dict[str, Tensor], Tensor]
+"""Measurements by module, and flat images."""
 
 
 def run(spec: s.StartPhase, inputs: Mapping[str, Path], out: Path, progress: Progress) -> None:
-    """One network for each distinct set of released A; the held-out part gives the covariance of its errors."""
+    """One network for each distinct set of released A; the held-out part tells how far its estimates are off."""
     model, _ = load_base(spec.model, inputs["base"])
     images = read_images(inputs["proxy"] / proxy.FILE)
     training, heldout = images[~is_heldout(images)], images[is_heldout(images)]
     facts: list[Fact] = []
     for number, a in enumerate(decoder.distinct(publish.read_releases(inputs["adapter"]))):
-        batches = stream(model, training, tuple(a), spec.start.num_pairs, generator(number, "start"))
-        x, y = examples(batches, a)
 
         def report(step: int, steps: int, loss: float) -> None:
             facts.append(Fact("loss", loss, step=step))
             progress(step, steps, loss=loss)
 
+        def pairs(part: Images, count: int, purpose: str, a: dict[str, Tensor] = a) -> Iterator[Pair]:
+            return _pairs(spec, model, part, a, count, purpose)
+
+        first = list(islice(pairs(training, WHITENED_PAIRS, "whitening"), WHITENED_PAIRS))
+        whitening = whiten({name: torch.cat([m[name] for m, _ in first]) for name in a})
+        x, y = examples(pairs(training, spec.start.num_pairs, "start"), whitening)
         net = train(x, y, spec.start, number, report)
-        batches = stream(model, heldout, tuple(a), HELDOUT_PAIRS, generator(number, "start", "heldout"))
-        x, y = examples(batches, a)
+        x, y = examples(pairs(heldout, HELDOUT_PAIRS, "heldout"), whitening)
         with torch.no_grad():
             error = y - net(x.float())
-        shape = (images.pixels.shape[1], images.pixels.shape[2], images.pixels.shape[3])
-        save_start(Start(net, shape, error.T @ error / len(error)), out / f"{number:03d}.safetensors")
-        (out / f"{number:03d}.a.json").write_text(_identity(a))
-        facts.append(Fact("heldout_psnr", float(-10 * error.square().mean(1).log10().mean())))
+        channels, height, width = images.pixels.shape[1:]
+        shape = (spec.num_samples, channels, height, width)
+        each = error.reshape(len(error) * spec.num_samples, -1)
+        save_start(Start(whitening, net, shape, spread_of(each)), out / f"{number:03d}.safetensors")
+        save_file({name: one.contiguous() for name, one in a.items()}, out / f"{number:03d}.a")
+        facts.append(Fact("heldout_psnr", float(-10 * each.square().mean(1).log10().mean())))
     write_facts([*facts, Fact("num_pairs", spec.start.num_pairs)], out)
 
 
+def _pairs(
+    spec: s.StartPhase, model: nn.Module, images: Images, a: Mapping[str, Tensor], count: int, purpose: str
+) -> Iterator[Pair]:
+    rng, n = generator(0, "start", purpose), spec.num_samples
+    for batch in stream(model, images, tuple(a), count, rng, num_samples=n, augment=spec.start.augment):
+        yield {name: batch.taps[name].measurement(a[name]) for name in a}, targets(batch, n)
+
+
 def serving(folder: Path, release: Release) -> Start:
-    """The start that was trained for this release's A.
+    """The start that was trained for this release's A, or for one that hardly differs (`alike`).
 
     Raises `NotApplicable` where there is none.
     """
-    wanted = _identity(release.measurement_matrices())
-    for path in sorted(folder.glob("*.a.json")):
-        if path.read_text() == wanted:
-            return read_start(folder / path.name.replace(".a.json", ".safetensors"))
+    wanted = release.measurement_matrices()
+    for path in sorted(folder.glob("*.a")):
+        if alike(load_file(path), wanted):
+            return read_start(path.with_suffix(".safetensors"))
     raise NotApplicable("a release's A is no start's", "the A it was trained for", "train a start on this release")
-
-
-def _identity(a: Mapping[str, Tensor]) -> str:
-    return json.dumps({name: hashlib.sha256(one.contiguous().numpy().tobytes()).hexdigest() for name, one in a.items()})

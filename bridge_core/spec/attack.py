@@ -7,8 +7,8 @@ from pydantic import BeforeValidator, Field
 from bridge_core.spec.base import Axis, Spec, kind_alone
 
 Augment = Literal["none", "poses", "broad"]
-"""What is done to proxy images before they are simulated: nothing; a random turn, shift and zoom of each; or, for secrets
-unlike the proxy, poses, mixtures, inversions, edges, thresholds and random labels as well."""
+"""What is done to proxy images before they are simulated: nothing; a random turn, shift and zoom of each; or, for
+secrets unlike the proxy, poses, mixtures, inversions, edges, thresholds and random labels as well."""
 
 
 class Oracle(Axis):
@@ -60,7 +60,7 @@ class Mlp(Axis):
 
 
 class Unet(Axis):
-    """A U-Net (Ronneberger et al., 2015) that cleans the row-wise estimates of all modules, seen as channels of one picture."""
+    """A U-Net (Ronneberger et al., 2015) that cleans all row-wise estimates, the channels of one picture."""
 
     kind: Literal["unet"] = "unet"
     num_pairs: int = Field(default=50_000, ge=16)
@@ -123,7 +123,7 @@ class GaussNewton(Axis):
     cooling: float = Field(default=0.5, gt=0, lt=1)
     """Factor of the regularisation from step to step."""
     solver: Literal["auto", "dense", "cg"] = "auto"
-    """Normal matrix in float64, or conjugate gradients without any matrix; `auto` takes the first up to 4,096 unknowns."""
+    """Normal matrix in float64, or conjugate gradients without a matrix; `auto`: the first up to 4,096 unknowns."""
     box: float = Field(default=0.0, ge=0)
     """Weight of a residual for leaving [0, 1], relative to the misfit: it fades as the misfit does."""
     start: Amortised = Amortised()

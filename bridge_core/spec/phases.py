@@ -90,8 +90,6 @@ class StartPhase(Spec):
     start: Amortised
     num_samples: int
     """Images of a simulated step."""
-    recipe: Recipe | None
-    """Simulated in full where its adapters hold no measurement of the gradient (several AdamW steps); None elsewhere."""
 
 
 class AttackPhase(Spec):

@@ -4,14 +4,15 @@ import pytest
 import torch
 from torch import Tensor
 from torch.func import jacrev
+from torch.nn import functional
 
 from bridge_core import spec as s
 from bridge_core.data import load_images
 from bridge_core.gradients import gradients, tap, weight_matrix
-from bridge_core.inversion.functional import pushed, unit_prediction, unit_target
+from bridge_core.inversion.functional import AtLogits, Prediction, along
 from bridge_core.inversion.matching import dlg, inverting_gradients
 from bridge_core.inversion.problem import Problem, best_of
-from bridge_core.models import Shape, build
+from bridge_core.models import Shape, build, logits
 from bridge_core.priors import penalty, total_variation
 from bridge_core.seeding import generator
 from tests.core.examples import SHAPES, modules_of, network, pictures
@@ -54,34 +55,55 @@ def test_the_truth_meets_its_target_and_another_image_does_not(kind: str, num_sa
 
 @pytest.mark.parametrize("measured", [True, False])
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_pure_prediction_is_the_hooked_one_at_unit_norm(kind: str, measured: bool) -> None:
+def test_the_pure_prediction_is_the_hooked_one_at_the_targets_scale(kind: str, measured: bool) -> None:
     one, truth = problem(kind, measured=measured)
     guess = pictures(kind, 1, WIDE, seed=8)[0].reshape(truth.shape)
     wanted = {name: p.detach()[0] for name, p in one.predict(guess).items()}
-    flat = torch.cat([(p / p.norm()).flatten() for p in wanted.values()])
-    near(unit_prediction(one)(guess[0]), flat)
-    near(unit_target(one), unit_prediction(one)(truth[0]))
+    scaled = torch.cat([(p / one.targets[name].norm()).flatten() for name, p in wanted.items()])
+    prediction = Prediction(one)
+    near(prediction.at(guess[0, 0], cross_entropy(one)), scaled)
+    whole = prediction.flat({name: target[0] for name, target in one.targets.items()})
+    assert float(whole.square().sum()) == pytest.approx(len(one.targets))
+
+
+@pytest.mark.parametrize("measured", [True, False])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_prediction_is_the_logits_basis_times_the_gradient_at_the_logits(kind: str, measured: bool) -> None:
+    one, truth = problem(kind, measured=measured)
+    prediction, image = Prediction(one), truth[0, 0]
+    found = logits(one.model, image[None])[0]
+    delta = found.softmax(0) - functional.one_hot(one.labels[0, 0], len(found))
+    near(delta @ prediction.basis(image), prediction.at(image, cross_entropy(one)))
 
 
 @pytest.mark.parametrize("measured", [True, False])
 @pytest.mark.parametrize("kind", KINDS)
 def test_pushed_directions_are_those_of_the_jacobian(kind: str, measured: bool) -> None:
     one, truth = problem(kind, measured=measured)
-    predict, rng = unit_prediction(one), torch.Generator().manual_seed(2)
-    directions = torch.randn(3, *truth[0].shape, generator=rng, dtype=WIDE)
-    found = pushed(predict, truth[0], directions)
+    prediction, rng, image = Prediction(one), torch.Generator().manual_seed(2), truth[0, 0]
+    loss = along(torch.randn(prediction.num_classes, generator=rng, dtype=WIDE))
+    directions = torch.randn(3, *image.shape, generator=rng, dtype=WIDE)
     step = 1e-4 if kind == "vit" else 1e-6
-    for jvp, direction in zip(found, directions, strict=True):
-        slope = (predict(truth[0] + step * direction) - predict(truth[0] - step * direction)) / (2 * step)
-        near(jvp, slope, 5e-3 if kind == "vit" else 1e-5)
+    for jvp, direction in zip(prediction.pushed(image, loss, directions), directions, strict=True):
+        ahead, behind = (prediction.at(image + sign * step * direction, loss) for sign in (1, -1))
+        near(jvp, (ahead - behind) / (2 * step), 5e-3 if kind == "vit" else 1e-5)
 
 
-def test_pushed_units_are_reverse_modes_jacobian() -> None:
+def test_pushed_units_are_reverse_modes_jacobian_and_the_linear_maps() -> None:
     one, truth = problem("convnet", measured=True)
-    predict, pixels = unit_prediction(one), truth[0].numel()
-    units = torch.eye(pixels, dtype=WIDE).reshape(pixels, *truth[0].shape)
-    jacobian: Tensor = jacrev(predict)(truth[0])  # pyright: ignore[reportAssignmentType]
-    near(pushed(predict, truth[0], units).T, jacobian.flatten(1), 1e-9)
+    prediction, image = Prediction(one), truth[0, 0]
+    loss, pixels = along(torch.linspace(-1, 1, prediction.num_classes, dtype=WIDE)), truth[0].numel()
+    units = torch.eye(pixels, dtype=WIDE).reshape(pixels, *image.shape)
+    jacobian: Tensor = jacrev(lambda x: prediction.at(x, loss))(image)  # pyright: ignore[reportAssignmentType]
+    pushed, maps = prediction.pushed(image, loss, units), prediction.linearised(image, loss)
+    near(pushed.T, jacobian.flatten(1), 1e-9)
+    near(maps.forward(units[5]), pushed[5], 1e-9)
+    cotangent = torch.linspace(0, 1, pushed.shape[1], dtype=WIDE)
+    near(maps.backward(cotangent).flatten(), pushed @ cotangent, 1e-9)
+
+
+def cross_entropy(one: Problem) -> AtLogits:
+    return lambda found: functional.cross_entropy(found, one.labels[0, :1])
 
 
 def test_only_picks_secrets_and_repeats_them() -> None:
@@ -172,7 +194,7 @@ def test_a_problem_is_left_as_it_was() -> None:
     before = {name: t.clone() for name, t in one.targets.items()}
     state = {name: t.clone() for name, t in one.model.state_dict().items()}
     dlg(one, s.Dlg(iterations=3, restarts=1), s.NoPrior(), generator(0), Curve())
-    unit_prediction(one)(torch.rand(1, 1, 16, 16))
+    Prediction(one).basis(torch.rand(1, 16, 16))
     assert all(torch.equal(t, before[name]) for name, t in one.targets.items())
     assert all(torch.equal(t, state[name]) for name, t in one.model.state_dict().items())
     assert not any(module._forward_hooks for module in one.model.modules())

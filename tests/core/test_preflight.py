@@ -66,14 +66,10 @@ def test_bridges_from_measurements_need_b_at_zero(bridge: str) -> None:
     refused(cell(bridge=bridge, **PISSA), bridge, "pissa", "oracle")
 
 
-@pytest.mark.parametrize(("image_size", "channels"), [(36, 1), (20, 3)])
-def test_gauss_newton_on_too_many_pixels(image_size: int, channels: int) -> None:
-    dataset = GOOD["dataset"] | {"image_size": image_size, "channels": channels}
-    refused(cell(dataset=dataset, inversion="gauss_newton"), "gauss_newton", str(channels * image_size**2), "1024")
-
-
-def test_gauss_newton_on_several_images_a_step() -> None:
-    refused(cell(recipe={"num_samples": 2}, inversion="gauss_newton"), "gauss_newton", "2 images")
+def test_labels_to_be_searched_by_an_inversion_that_needs_them() -> None:
+    told = {"secret_labels": "searched"}
+    refused(cell(knowledge=told, inversion="dlg"), "dlg", "labels", "gauss_newton")
+    phases.check((cell(knowledge=told, inversion="gauss_newton"),))
 
 
 def test_gauss_newton_needs_measurements_whatever_the_bridge() -> None:
