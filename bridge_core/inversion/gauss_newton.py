@@ -27,7 +27,7 @@ GROWTH, TRIES, STALLS = 8.0, 5, 2
 EASY = 2
 """Powers of the cooling factor after a full step: the linear model was good enough for a larger one."""
 OVERCOOLED = 1e-2
-"""Share of the misfit at which tau times the unknowns tells that cooling has left the misfit behind: a local minimum."""
+"""Share of the misfit at which tau times the unknowns tells that cooling left the misfit behind: a local minimum."""
 FIRST_COLUMNS, FLAT = 128, 0.02
 """Directions of the first Jacobian, and the share of tau below which the misfit's curvature along one is left out."""
 MOST_DENSE = 4096
