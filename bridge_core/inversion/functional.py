@@ -5,6 +5,7 @@ free, the softmax, whose probabilities flip the direction of the whole gradient,
 label nor the loss's scale has to be known: the class with the negative delta is the label.
 """
 
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -86,7 +87,9 @@ class Prediction:
 
     def linearised(self, image: Float[Tensor, "c h w"], loss: AtLogits) -> Linearised:
         """The derivative without a matrix: both maps reuse one trace."""
-        forward: Callable[[Tensor], Tensor] = linearize(lambda x: self.at(x, loss), image)[1]
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Attempted to insert a get_attr Node", UserWarning)
+            forward: Callable[[Tensor], Tensor] = linearize(lambda x: self.at(x, loss), image)[1]
         backward: Callable[[Tensor], tuple[Tensor]] = vjp(lambda x: self.at(x, loss), image)[1]  # pyright: ignore[reportAssignmentType]
         return Linearised(forward, lambda cotangent: backward(cotangent)[0])
 

@@ -54,8 +54,10 @@ def run(spec: s.AttackPhase, inputs: Mapping[str, Path], out: Path, progress: Pr
     image_shape = (shape.channels, shape.image_size, shape.image_size)
     problem = Problem(model, labels, image_shape, targets, matrices, errors)
     curve: list[Fact] = []
-    inverted, facts = invert(problem, known, reporter(progress, curve))
+    inverted, found_labels, facts = invert(problem, known, reporter(progress, curve))
     tensors = {"images": inverted.images.contiguous(), "loss": inverted.loss}
+    if found_labels is not None:
+        tensors["labels"] = found_labels
     if inverted.start is not None:
         tensors["start"] = inverted.start.contiguous()
     save_file(tensors, out / FILE)
@@ -113,22 +115,24 @@ def decode(
     return stacked(decoded)
 
 
-def invert(problem: Problem, known: Known, report: Report) -> tuple[Inverted, list[Fact]]:
-    """Run the spec's inversion; facts tell what it thinks of its results."""
+def invert(problem: Problem, known: Known, report: Report) -> tuple[Inverted, Tensor | None, list[Fact]]:
+    """Run the spec's inversion; labels (secrets x num_samples) where it finds them, facts for what it thinks of itself."""
     spec = known.spec
     rng = generator(spec.seed, "attack")
     match spec.inversion:
         case s.Dlg():
-            return dlg(problem, spec.inversion, spec.prior, rng, report), []
+            return dlg(problem, spec.inversion, spec.prior, rng, report), None, []
         case s.InvertingGradients():
-            return inverting_gradients(problem, spec.inversion, spec.prior, rng, report), []
+            return inverting_gradients(problem, spec.inversion, spec.prior, rng, report), None, []
         case s.GaussNewton():
             return _gauss_newton(problem, known, spec.inversion, report)
         case _:
             assert_never(spec.inversion)
 
 
-def _gauss_newton(problem: Problem, known: Known, knobs: s.GaussNewton, report: Report) -> tuple[Inverted, list[Fact]]:
+def _gauss_newton(
+    problem: Problem, known: Known, knobs: s.GaussNewton, report: Report
+) -> tuple[Inverted, Tensor, list[Fact]]:
     begins = [start.serving(known.inputs["start"], release) for release in known.releases]
     estimates = [
         begin.estimate({n: x[None] for n, x in one.m.items()})[0]
@@ -139,7 +143,8 @@ def _gauss_newton(problem: Problem, known: Known, knobs: s.GaussNewton, report: 
     inverted = Inverted(
         torch.stack([one.images for one in found]), torch.tensor([one.cost for one in found]), torch.stack(estimates)
     )
-    return inverted, [fact for number, one in enumerate(found) for fact in _opinion(number, one)]
+    labels = torch.stack([one.labels for one in found])
+    return inverted, labels, [fact for number, one in enumerate(found) for fact in _opinion(number, one)]
 
 
 def _simulated(
@@ -163,8 +168,6 @@ def _opinion(number: int, found: Solution) -> list[Fact]:
     facts = [Fact("verdict", GRADES[found.verdict.label], secret=number)]
     if found.verdict.predicted_psnr == found.verdict.predicted_psnr:
         facts.append(Fact("predicted_psnr", found.verdict.predicted_psnr, secret=number))
-    if len(found.labels) == 1:
-        facts.append(Fact("recovered_label", int(found.labels[0]), secret=number))
     return facts
 
 
@@ -180,9 +183,9 @@ def reporter(progress: Progress, curve: list[Fact]) -> Report:
 
 
 def read_recovered(folder: Path) -> dict[str, Tensor]:
-    """`images`, and `start` where the inversion had one (secrets x num_samples x channels x height x width)."""
+    """`images`; where the inversion had them also `start`, of the same shape, and `labels` (secrets x num_samples)."""
     tensors = load_file(folder / FILE)
-    return {name: tensors[name] for name in ("images", "start") if name in tensors}
+    return {name: tensors[name] for name in ("images", "start", "labels") if name in tensors}
 
 
 def read_decoded(folder: Path) -> dict[str, Tensor] | None:

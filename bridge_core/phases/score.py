@@ -1,5 +1,6 @@
 """Phase `score`: reconstruction against truth, with the controls beside it. The only phase that opens the secret."""
 
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -34,6 +35,8 @@ def run(spec: s.ScorePhase, inputs: Mapping[str, Path], out: Path) -> None:
         rows["start"] = _ordered(truth, recovered["start"])
     suffixes = {"recovered": "", "mean_image": "_mean_image", "start": "_start"}
     facts = [fact for row, end in suffixes.items() if row in rows for fact in image_facts(truth, rows[row], model, end)]
+    if "labels" in recovered:
+        facts += label_facts(secrets, recovered["labels"])
     if (decoded := attack.read_decoded(inputs["attack"])) is not None:
         facts += gradient_facts(
             secrets, decoded, known, publish.read_releases(inputs["victim"])[0].measurement_matrices()
@@ -56,6 +59,15 @@ def image_facts(truth: Tensor, guess: Tensor, model: nn.Module, suffix: str) -> 
         for name, values in vars(measured).items()
         for number, value in enumerate(values.reshape(truth.shape[:2]).mean(1))
     ]
+
+
+def label_facts(secrets: list[Secret], found: Tensor) -> list[Fact]:
+    """Share of every secret's labels that the inversion found, whatever their order."""
+    facts: list[Fact] = []
+    for number, (secret, labels) in enumerate(zip(secrets, found, strict=True)):
+        missed = (Counter(secret.labels.tolist()) - Counter(labels.tolist())).total()
+        facts.append(Fact("labels_found", 1 - missed / len(labels), secret=number))
+    return facts
 
 
 def gradient_facts(
