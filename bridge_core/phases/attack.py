@@ -116,7 +116,7 @@ def decode(
 
 
 def invert(problem: Problem, known: Known, report: Report) -> tuple[Inverted, Tensor | None, list[Fact]]:
-    """Run the spec's inversion; labels (secrets x num_samples) where it finds them, facts for what it thinks of itself."""
+    """Run the spec's inversion; labels (secrets x num_samples) where it finds them, facts: what it thinks of it."""
     spec = known.spec
     rng = generator(spec.seed, "attack")
     match spec.inversion:

@@ -1,4 +1,4 @@
-"""The parts of Gauss-Newton: free logits, both solvers, the metric, weights, several images, several steps, verdicts."""
+"""Gauss-Newton's parts: free logits, both solvers, the metric, weights, several images and steps, verdicts."""
 
 from pathlib import Path
 
