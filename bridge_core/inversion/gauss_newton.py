@@ -24,10 +24,14 @@ SOLVED = 1e-11
 SETTLED = 1e-3
 """Relative gain of a step, at the target's own noise, that is not worth another Jacobian."""
 GROWTH, TRIES, STALLS = 8.0, 5, 2
+FAST = 2
+"""Powers of the cooling factor in the first attempt: three times fewer Jacobians where the start is good."""
 EASY = 2
 """Powers of the cooling factor after a full step: the linear model was good enough for a larger one."""
 OVERCOOLED = 1e-2
 """Share of the misfit at which tau times the unknowns tells that cooling left the misfit behind: a local minimum."""
+MOST_CHORDS, WORTHWHILE = 3, 0.4
+"""Steps that may reuse a Jacobian, and the share of the misfit that one may leave."""
 FIRST_COLUMNS, FLAT = 128, 0.02
 """Directions of the first Jacobian, and the share of tau below which the misfit's curvature along one is left out."""
 MOST_DENSE = 4096
@@ -65,8 +69,8 @@ def gauss_newton(
 ) -> list[Solution]:
     """Invert every secret of `problem`, from `starts[i]` (num x c x h x w) in the metric of `spreads[i]`.
 
-    A secret whose target is not met as closely as its errors allow is tried again from random errors of the start, at
-    most `knobs.restarts` times; the attempt with the lowest cost is kept.
+    A secret whose target is not met as closely as its errors allow is tried again, at most `knobs.restarts` times: cooled
+    fast, then as `knobs.cooling` says, then from random errors of the start. The lowest cost is kept.
     """
     solutions: list[Solution] = []
     for secret in range(problem.num_secrets):
@@ -92,7 +96,8 @@ class Search:
         kept: State | None = None
         for attempt in range(self.knobs.restarts):
             offset = torch.randn(len(self.start), self.spread.width, generator=rng, dtype=torch.float64)
-            reached = self.descend(self._moved(self.start, offset * (attempt > 0)))
+            cooling = self.knobs.cooling ** (FAST if attempt == 0 else 1)
+            reached = self.descend(self._moved(self.start, offset * (attempt > 1)), cooling)
             if kept is None or reached.point.cost() < kept.point.cost():
                 kept = reached
             if self.solved(kept.point):
@@ -105,20 +110,20 @@ class Search:
         weights = self.matching.weights(point)
         return point.cost(weights) <= max(SOLVED, float((self.matching.expected * weights).square().sum()))
 
-    def descend(self, centre: Float[Tensor, "num c h w"]) -> State:
+    def descend(self, centre: Float[Tensor, "num c h w"], cooling: float) -> State:
         """One attempt."""
         point, stalls = self.matching.at(centre), 0
         u = torch.zeros(len(centre), self.spread.width, dtype=torch.float64)
         state = State(u, point, 4 * point.cost() / self.unknowns)
         for _ in range(self.knobs.iterations):
             weights = self.matching.weights(state.point)
-            floor = max(float((self.matching.expected * weights).square().mean()), 1e-16)
-            moved, easy = self._step(centre, state, weights)
+            floor = self._floor(weights)
+            moved, easy = self._step(centre, state, weights, cooling)
             stalls = 0 if moved else stalls + 1
             gain = 1 - moved.point.cost(weights) / state.point.cost(weights) if moved else 0.0
             settled = state.tau <= floor and gain < SETTLED
             overcooled = state.tau * self.unknowns < OVERCOOLED * state.point.cost(weights) and state.tau > floor
-            state = replace(moved or state, tau=max(state.tau * self.knobs.cooling ** (EASY if easy else 1), floor))
+            state = replace(moved or state, tau=max((moved or state).tau * cooling ** (EASY if easy else 1), floor))
             if settled or overcooled or stalls == STALLS or state.point.cost() < SOLVED:
                 break
         return state
@@ -144,7 +149,7 @@ class Search:
         lengths = transform[:, : curvature.shape[1]].square().sum(0)
         self._sensitivity = float((curvature / lengths).quantile(0.9))
 
-    def _step(self, centre: Tensor, state: State, weights: Tensor) -> tuple[State | None, bool]:
+    def _step(self, centre: Tensor, state: State, weights: Tensor, cooling: float) -> tuple[State | None, bool]:
         """The first of a few ever shorter steps that lowers the regularised cost, and whether it was the full one."""
         steps, damping = self.steps(state, weights), 0.0
         strength, _ = self._box(state.point)
@@ -153,9 +158,26 @@ class Search:
             u = state.u + steps.solve(damping)
             moved = State(u, self.matching.at(self._moved(centre, u), weights), state.tau)
             if self._objective(moved, weights, strength) < goal:
+                if damping == 0 and isinstance(steps, Dense):
+                    moved = self._chords(centre, moved, steps, weights, cooling)
                 return moved, damping == 0
             damping = max(damping * GROWTH, 4 * state.tau)
         return None, False
+
+    def _chords(self, centre: Tensor, state: State, steps: Dense, weights: Tensor, cooling: float) -> State:
+        """Go on with the same Jacobian, ever cooler, for as long as each step takes most of the misfit away."""
+        for _ in range(MOST_CHORDS):
+            tau = max(state.tau * cooling**EASY, self._floor(weights))
+            box = self._box(state.point)
+            u = state.u + steps.chord(state.point, Penalty(tau, state.u, *box))
+            moved = State(u, self.matching.at(self._moved(centre, u), weights), tau)
+            if moved.point.cost(weights) > WORTHWHILE * state.point.cost(weights):
+                break
+            state = moved
+        return state
+
+    def _floor(self, weights: Tensor) -> float:
+        return max(float((self.matching.expected * weights).square().mean()), 1e-16)
 
     def _objective(self, state: State, weights: Tensor, strength: float) -> float:
         outside = float(excess(state.point.images).square().sum()) if strength else 0.0

@@ -45,16 +45,24 @@ class Dense:
         self, matching: Matching, point: Point, weights: Tensor, transform: Float[Tensor, "pixels k"], penalty: Penalty
     ) -> None:
         """`transform` may hold the leading columns of T alone: u does not move along the others."""
-        self._penalty, self._kept = penalty, transform.shape[1]
-        u = penalty.u[:, : self._kept]
+        self._penalty, self._kept, self._transform, self._weights = penalty, transform.shape[1], transform, weights
         directions = transform.mT.to(point.images.dtype).reshape(-1, *point.images.shape[1:])
-        jacobian = matching.jacobian(point, directions, weights)
-        self.normal = jacobian @ jacobian.T
-        self._slope = jacobian @ (point.error * weights) + penalty.tau * u.flatten()
+        self._jacobian = matching.jacobian(point, directions, weights)
+        self.normal = self._jacobian @ self._jacobian.T
         if penalty.box:
             outside = [transform[one != 0] for one in penalty.excess]
             self.normal += penalty.box * torch.block_diag(*[rows.mT @ rows for rows in outside])
-            self._slope += penalty.box * (penalty.excess @ transform).flatten()
+        self._slope = self._slope_at(point, penalty)
+
+    def chord(self, point: Point, penalty: Penalty) -> Float[Tensor, "num k"]:
+        """`du` from a new point with the Jacobian of the old one, which costs no Jacobian."""
+        self._penalty, self._slope = penalty, self._slope_at(point, penalty)
+        return self.solve(0.0)
+
+    def _slope_at(self, point: Point, penalty: Penalty) -> Tensor:
+        u = penalty.u[:, : self._kept]
+        slope = self._jacobian @ (point.error * self._weights) + penalty.tau * u.flatten()
+        return slope + penalty.box * (penalty.excess @ self._transform).flatten()
 
     def solve(self, damping: float) -> Float[Tensor, "num k"]:
         """By Cholesky's factors; the matrix is positive definite for tau > 0."""

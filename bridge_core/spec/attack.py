@@ -119,9 +119,9 @@ class GaussNewton(Axis):
     iterations: int = Field(default=40, ge=1)
     """Jacobians of one attempt, at most."""
     restarts: int = Field(default=8, ge=1)
-    """Attempts; all but the first start from a random error of the amortised estimate."""
+    """Attempts: the first cools fast, the second as `cooling` says, further ones start from random errors as well."""
     cooling: float = Field(default=0.5, gt=0, lt=1)
-    """Factor of the regularisation from step to step."""
+    """Factor of the regularisation from step to step, squared after a full step."""
     solver: Literal["auto", "dense", "cg"] = "auto"
     """Normal matrix in float64, or conjugate gradients without a matrix; `auto`: the first up to 4,096 unknowns."""
     box: float = Field(default=0.0, ge=0)
