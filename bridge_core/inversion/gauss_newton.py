@@ -69,8 +69,8 @@ def gauss_newton(
 ) -> list[Solution]:
     """Invert every secret of `problem`, from `starts[i]` (num x c x h x w) in the metric of `spreads[i]`.
 
-    A secret whose target is not met as closely as its errors allow is tried again, at most `knobs.restarts` times: cooled
-    fast, then as `knobs.cooling` says, then from random errors of the start. The lowest cost is kept.
+    A secret whose target is not met as closely as its errors allow is tried again, at most `knobs.restarts` times:
+    cooled fast, then as `knobs.cooling` says, then from random errors of the start. The lowest cost is kept.
     """
     solutions: list[Solution] = []
     for secret in range(problem.num_secrets):
