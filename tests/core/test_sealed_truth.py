@@ -26,6 +26,14 @@ CELLS = {
     "float16": tiny_cell(bridge="projection", recipe={"save_dtype": "float16"}),
     "several images": tiny_cell(bridge="row_mmse", recipe={"num_samples": 2, "batch_size": 2}),
     "oracle": tiny_cell(bridge="oracle"),
+    "told nothing": tiny_cell(
+        inversion=QUICK_START,
+        recipe={"optimiser": {"kind": "adamw"}},
+        knowledge={"secret_labels": "searched", "optimiser": "guessed"},
+    ),
+    "several steps": tiny_cell(inversion=QUICK_START, recipe={"steps": 3}),
+    "several images at once": tiny_cell(inversion=QUICK_START, recipe={"num_samples": 2, "batch_size": 2}),
+    "decoded": tiny_cell(inversion=QUICK_START, bridge={"kind": "ridge", "num_pairs": 256, "inputs": "all"}),
 }
 COMMON = ("proxy", "private", "base")
 
@@ -77,7 +85,7 @@ def assert_factors_alone(folder: Path, num_secrets: int) -> None:
     assert tensors and all(key.endswith((".lora_A.weight", ".lora_B.weight")) for key in tensors)
     assert {p.name for p in published.iterdir()} == {"release", "told.json"}
     told = json.loads((published / "told.json").read_text())
-    assert set(told) == {"recipe", "labels"}
+    assert set(told) == {"recipe", "num_samples", "labels"}
     binary = [p for p in published.rglob("*") if p.is_file() and p.suffix not in (".safetensors", ".json", ".md")]
     assert not binary
     for number in range(num_secrets):
@@ -86,6 +94,13 @@ def assert_factors_alone(folder: Path, num_secrets: int) -> None:
             needle = hidden.contiguous().numpy().tobytes()[64:128]
             assert len(set(needle)) > 4
             assert not any(needle in p.read_bytes() for p in published.rglob("*") if p.is_file())
+
+
+def test_labels_and_recipe_are_told_only_where_the_suite_says_so(folder: Path) -> None:
+    run_cell(CELLS["told nothing"], folder)
+    told = json.loads((folder / "publish" / "told.json").read_text())
+    assert told == {"recipe": None, "num_samples": 1, "labels": None}
+    assert {fact.name for fact in read_facts(folder / "score")} >= {"psnr", "labels_found"}
 
 
 def test_only_the_oracle_is_told_the_gradient(folder: Path) -> None:
