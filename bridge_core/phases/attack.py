@@ -50,8 +50,8 @@ def run(spec: s.AttackPhase, inputs: Mapping[str, Path], out: Path, progress: Pr
     pairs = zip(releases, recipes, strict=True)
     known = Known(spec, inputs, releases, recipes, [evidence_of(*one) for one in pairs] if _measures(spec) else [])
     labels = told.labels if told.labels is not None else torch.zeros(len(releases), told.num_samples, dtype=torch.int64)
-    targets, matrices, errors = _target(known)
     image_shape = (shape.channels, shape.image_size, shape.image_size)
+    targets, matrices, errors = _target(known, told.num_samples * shape.channels * shape.image_size**2)
     problem = Problem(model, labels, image_shape, targets, matrices, errors)
     curve: list[Fact] = []
     inverted, found_labels, facts = invert(problem, known, reporter(progress, curve))
@@ -75,8 +75,11 @@ def _guessed(release: Release, num_samples: int) -> s.Recipe:
     return guess_recipe(release).recipe.model_copy(update={"num_samples": num_samples, "batch_size": num_samples})
 
 
-def _target(known: Known) -> tuple[dict[str, Tensor], dict[str, Tensor] | None, dict[str, Tensor] | None]:
-    """What the inversion matches, the matrices where that is measurements, and its standard errors."""
+def _target(known: Known, pixels: int) -> tuple[dict[str, Tensor], dict[str, Tensor] | None, dict[str, Tensor] | None]:
+    """What the inversion matches, the matrices where that is measurements, and its standard errors.
+
+    A decoder's errors are not independent: they count as if there were no more of them than the secret has `pixels`.
+    """
     bridge, inputs = known.spec.bridge, known.inputs
     measured = [one.m for one in known.evidence]
     match bridge:
@@ -88,7 +91,9 @@ def _target(known: Known) -> tuple[dict[str, Tensor], dict[str, Tensor] | None, 
         case _:
             targets = decode(bridge, inputs["decoder"], known.releases, measured)
             shares = decoder.expected_errors(inputs["decoder"])
-            return targets, None, {n: torch.full_like(t, _even(shares[n], t[0])) for n, t in targets.items()}
+            entries = sum(t[0].numel() for t in targets.values())
+            room = max(1.0, entries / pixels)
+            return targets, None, {n: torch.full_like(t, _even(room * shares[n], t[0])) for n, t in targets.items()}
 
 
 def _with_steps(evidence: Evidence, recipe: s.Recipe) -> dict[str, Tensor]:
