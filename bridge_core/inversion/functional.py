@@ -50,10 +50,6 @@ class Prediction:
         self.scale = {name: 1 / problem.targets[name][0].norm().clamp_min(TINY) for name in names}
         self.num_classes = head(problem.model).out_features
 
-    def sizes(self) -> list[int]:
-        """Entries of each module."""
-        return [zero.numel() for zero in self.zeros.values()]
-
     def flat(self, parts: Mapping[str, Tensor]) -> Float[Tensor, "m"]:
         """Values by module (targets, their errors) in the order and scale of a prediction."""
         return torch.cat([(parts[name] * scale).flatten() for name, scale in self.scale.items()])

@@ -24,7 +24,7 @@ def run(cells: Iterable[s.Cell]) -> None:
     for cell in cells:
         if cell.dataset not in heads:
             heads[cell.dataset] = _num_classes(cell.dataset)
-        _check_inversion(cell.recipe, cell.inversion, cell.knowledge)
+        _check_inversion(cell.recipe, cell.inversion, cell.knowledge, cell.prior)
         point = (cell.model, cell.rank, cell.dataset, cell.recipe, cell.bridge)
         if point not in seen:
             seen.add(point)
@@ -68,12 +68,14 @@ def _num_classes(dataset: s.Dataset) -> int:
     return num_classes
 
 
-def _check_inversion(recipe: s.Recipe, inversion: s.Inversion, knowledge: s.Knowledge) -> None:
+def _check_inversion(recipe: s.Recipe, inversion: s.Inversion, knowledge: s.Knowledge, prior: s.Prior) -> None:
     if not isinstance(inversion, s.GaussNewton):
         if knowledge.secret_labels == "searched":
             remedy = "use `gauss_newton`, which needs no label, or give the labels"
             raise InvalidInput(f"inversion {inversion.kind} with labels to be searched", "labels", remedy)
         return
+    if not isinstance(prior, s.NoPrior):
+        raise InvalidInput(f"gauss_newton with the prior {prior.kind}, which it does not use", "`none`", "set `priors`")
     if not recipe.starts_at_zero:
         found = f"gauss_newton on init_lora_weights {recipe.lora.init_lora_weights}, where it has no start"
         raise InvalidInput(found, "`default` or `gaussian`", "use `dlg` or `inverting_gradients`")

@@ -1,7 +1,5 @@
 """Gauss-Newton's parts: free logits, both solvers, the metric, weights, several images and steps, verdicts."""
 
-from pathlib import Path
-
 import pytest
 import torch
 from torch import Tensor
@@ -155,7 +153,7 @@ def test_the_simulated_recipe_has_no_misfit_at_the_truth_and_a_true_jacobian() -
     torch.testing.assert_close(slope, wanted, rtol=0, atol=1e-5 * float(wanted.abs().max()))
 
 
-def test_a_verdict_tells_a_met_target_from_a_missed_one(tmp_path: Path) -> None:
+def test_a_verdict_tells_a_met_target_from_a_missed_one() -> None:
     one, truth = problem()
     matching, spread = Matching(one), even(truth, 0.1)
     met, missed = matching.at(truth), matching.at(near_start(truth, 0.5))
