@@ -15,7 +15,7 @@ MAX_TURN, MAX_SHIFT, MAX_ZOOM = 0.26, 0.12, 0.12
 """A pose: radians, share of the side, share of the scale."""
 BROAD_TURN, BROAD_SHIFT, BROAD_ZOOM = 0.6, 0.2, 0.35
 PLAIN_SHARE, RANDOM_LABELS = 0.25, 0.5
-"""Shares of `broad` that are left in a plain pose, and that are given any label."""
+"""Shares of images that `broad` leaves in a plain pose, and that are given any label."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,12 @@ def moved(
     return F.grid_sample(images, grid, padding_mode="border", align_corners=False)
 
 
+def mislabelled(batch: Labelled, num_classes: int, rng: torch.Generator) -> Labelled:
+    """The images as they are; half of the labels are drawn from all `num_classes`."""
+    strange = torch.randint(num_classes, batch.labels.shape, generator=rng)
+    return Labelled(batch.images, torch.where(_drawn(batch.images, RANDOM_LABELS, rng), strange, batch.labels))
+
+
 def broad(batch: Labelled, num_classes: int, rng: torch.Generator) -> Labelled:
     """Mixtures, flips, wide poses, edges, thresholds, blur, gamma and inversion, each of a share of the images.
 
@@ -54,8 +60,7 @@ def broad(batch: Labelled, num_classes: int, rng: torch.Generator) -> Labelled:
     for share, change in _CHANGES:
         images = _some(images, change(images, rng), _drawn(images, share, rng))
     images = _some(images, moved(batch.images, rng), _drawn(images, PLAIN_SHARE, rng)).clamp(0, 1)
-    strange = torch.randint(num_classes, batch.labels.shape, generator=rng)
-    return Labelled(images, torch.where(_drawn(images, RANDOM_LABELS, rng), strange, batch.labels))
+    return mislabelled(Labelled(images, batch.labels), num_classes, rng)
 
 
 def _drawn(images: Tensor, share: float, rng: torch.Generator) -> Bool[Tensor, "n"]:

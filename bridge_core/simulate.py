@@ -9,7 +9,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from bridge_core import spec as s
-from bridge_core.augment import Labelled, broad, moved
+from bridge_core.augment import Labelled, broad, mislabelled, moved
 from bridge_core.data import Images
 from bridge_core.errors import InvalidInput
 from bridge_core.gradients import Tap, tap
@@ -64,6 +64,8 @@ def _augmented(batch: Labelled, augment: s.Augment, num_classes: int, rng: torch
     match augment:
         case "none":
             return batch
+        case "labels":
+            return mislabelled(batch, num_classes, rng)
         case "poses":
             return Labelled(moved(batch.images, rng), batch.labels)
         case "broad":

@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from bridge_core import spec as s
 from bridge_core.decoders.linear import unit
 from bridge_core.errors import Diverged
+from bridge_core.inversion.cleaning import Cleaner, CleaningNet
 from bridge_core.inversion.spread import Spread
 from bridge_core.seeding import generator
 from bridge_core.simulate import Batch
@@ -54,6 +55,7 @@ class Start:
     """Images of a step, channels, height, width."""
     spread: Spread
     """Square root of the second moment of one image's error over held-out proxy images."""
+    cleaner: Cleaner | None = None
 
     def estimate(self, m: Mapping[str, Float[Tensor, "n out rank"]]) -> Float[Tensor, "n num c h w"]:
         """Images from measurements, in the order of their labels."""
@@ -139,7 +141,10 @@ def save_start(start: Start, path: Path) -> None:
     tensors = {f"network/{name}": t for name, t in start.network.state_dict().items()}
     for name, mean in start.whitening.mean.items():
         tensors |= {f"mean/{name}": mean, f"directions/{name}": start.whitening.directions[name].contiguous()}
-    tensors |= {"spread/factor": start.spread.factor.contiguous(), "spread/floor": torch.tensor(start.spread.floor)}
+    tensors |= _spread_tensors("spread/", start.spread)
+    if start.cleaner is not None:
+        tensors |= {f"cleaner/{name}": t.contiguous() for name, t in start.cleaner.net.state_dict().items()}
+        tensors |= _spread_tensors("cleaner_spread/", start.cleaner.spread)
     save_file({**tensors, "images_shape": torch.tensor(start.images_shape)}, path)
 
 
@@ -151,9 +156,23 @@ def read_start(path: Path) -> Start:
     hidden, seen = state["0.weight"].shape
     net = network(seen, hidden, num * channels * height * width)
     net.load_state_dict(state)
-    spread = Spread(tensors["spread/factor"], float(tensors["spread/floor"]))
     whitening = Whitening(_below("mean/", tensors), _below("directions/", tensors))
-    return Start(whitening, net.eval(), (num, channels, height, width), spread)
+    cleaner = _cleaner(tensors, channels) if "cleaner_spread/factor" in tensors else None
+    return Start(whitening, net.eval(), (num, channels, height, width), _spread("spread/", tensors), cleaner)
+
+
+def _cleaner(tensors: Mapping[str, Tensor], channels: int) -> Cleaner:
+    net = CleaningNet(channels)
+    net.load_state_dict(_below("cleaner/", tensors))
+    return Cleaner(net.eval(), _spread("cleaner_spread/", tensors))
+
+
+def _spread_tensors(prefix: str, spread: Spread) -> dict[str, Tensor]:
+    return {f"{prefix}factor": spread.factor.contiguous(), f"{prefix}floor": torch.tensor(spread.floor)}
+
+
+def _spread(prefix: str, tensors: Mapping[str, Tensor]) -> Spread:
+    return Spread(tensors[f"{prefix}factor"], float(tensors[f"{prefix}floor"]))
 
 
 def _below(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -12,6 +12,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from bridge_core import spec as s
+from bridge_core.inversion.cleaning import Cleaner
 from bridge_core.inversion.matching import Report
 from bridge_core.inversion.normal_equations import Conjugate, Dense, Penalty, Steps
 from bridge_core.inversion.problem import Problem
@@ -28,8 +29,9 @@ FAST = 2
 """Powers of the cooling factor in the first attempt: three times fewer Jacobians where the start is good."""
 EASY = 2
 """Powers of the cooling factor after a full step: the linear model was good enough for a larger one."""
-OVERCOOLED = 1e-2
-"""Share of the misfit at which tau times the unknowns tells that cooling left the misfit behind: a local minimum."""
+OVERCOOLED, CLEANABLE = 1e-2, 0.2
+"""Share of the misfit at which tau times the unknowns tells that cooling left the misfit behind: a local minimum. Every
+second attempt between cleanings ends early, at the larger one: a colder end fits the misfit with noise."""
 MOST_CHORDS, WORTHWHILE = 3, 0.4
 """Steps that may reuse a Jacobian, and the share of the misfit that one may leave."""
 FIRST_COLUMNS, FLAT = 128, 0.02
@@ -64,20 +66,46 @@ class Solution:
         return self.delta.argmin(1)
 
 
-def gauss_newton(
-    problem: Problem, knobs: s.GaussNewton, starts: list[Tensor], spreads: list[Spread], report: Report
-) -> list[Solution]:
-    """Invert every secret of `problem`, from `starts[i]` (num x c x h x w) in the metric of `spreads[i]`.
+@dataclass(frozen=True)
+class Begin:
+    """Where the search for one secret begins."""
 
-    A secret whose target is not met as closely as its errors allow is tried again, at most `knobs.restarts` times:
-    cooled fast, then as `knobs.cooling` says, then from random errors of the start. The lowest cost is kept.
+    estimate: Float[Tensor, "num c h w"]
+    spread: Spread
+    """Metric of the estimate's errors."""
+    cleaner: Cleaner | None = None
+
+
+def gauss_newton(problem: Problem, knobs: s.GaussNewton, begins: list[Begin], report: Report) -> list[Solution]:
+    """Invert every secret of `problem`, from `begins[i]`.
+
+    A secret whose target is not met as closely as its errors allow is tried again, at most `knobs.restarts` times: from
+    what the cleaner makes of the attempt before, or without one from the same start cooled slowly, then from random
+    errors of the start. The lowest cost is kept.
     """
     solutions: list[Solution] = []
     for secret in range(problem.num_secrets):
-        matching = Matching(problem.only(torch.tensor([secret])))
-        solutions.append(Search(matching, knobs, starts[secret], spreads[secret]).best(secret))
+        matching, begin = Matching(problem.only(torch.tensor([secret]))), begins[secret]
+        if begin.cleaner is None:
+            solutions.append(Search(matching, knobs, begin.estimate, begin.spread).best(secret))
+        else:
+            solutions.append(_cleaned(matching, knobs, begin, begin.cleaner))
         report(secret + 1, problem.num_secrets, torch.tensor([solutions[-1].cost]))
     return solutions
+
+
+def _cleaned(matching: Matching, knobs: s.GaussNewton, begin: Begin, cleaner: Cleaner) -> Solution:
+    search = Search(matching, knobs, begin.estimate, begin.spread)
+    state = search.descend(begin.estimate, knobs.cooling**FAST)
+    best = search, state
+    for attempt in range(1, knobs.restarts):
+        if search.solved(best[1].point):
+            break
+        centre = cleaner.clean(state.point.images, begin.estimate)
+        search = Search(matching, knobs, centre, cleaner.spread)
+        state = search.descend(centre, knobs.cooling, CLEANABLE if attempt % 2 else OVERCOOLED)
+        best = min(best, (search, state), key=lambda one: one[1].point.cost())
+    return best[0].solution(best[1])
 
 
 class Search:
@@ -88,6 +116,7 @@ class Search:
         self.unknowns = len(start) * spread.width
         self.dense = knobs.solver == "dense" or (knobs.solver == "auto" and self.unknowns <= MOST_DENSE)
         self.transform = spread.matrix() if self.dense else None
+        self.floor = max(matching.noise**2, 1e-16)
         self._sensitivity = 0.0
 
     def best(self, seed: int) -> Solution:
@@ -103,27 +132,30 @@ class Search:
             if self.solved(kept.point):
                 break
         assert kept is not None
-        return Solution(kept.point.images, kept.point.delta, kept.point.cost(), self._judged(kept))
+        return self.solution(kept)
+
+    def solution(self, state: State) -> Solution:
+        """What `state` is worth."""
+        return Solution(state.point.images, state.point.delta, state.point.cost(), self._judged(state))
 
     def solved(self, point: Point) -> bool:
         """True where the misfit is what the target's errors, or float32's, explain."""
-        weights = self.matching.weights(point)
-        return point.cost(weights) <= max(SOLVED, float((self.matching.expected * weights).square().sum()))
+        return point.cost() <= SOLVED or self.matching.explained(point)
 
-    def descend(self, centre: Float[Tensor, "num c h w"], cooling: float) -> State:
-        """One attempt."""
+    def descend(self, centre: Float[Tensor, "num c h w"], cooling: float, enough: float = OVERCOOLED) -> State:
+        """One attempt; it ends where tau times the unknowns is less than `enough` of the misfit."""
         point, stalls = self.matching.at(centre), 0
         u = torch.zeros(len(centre), self.spread.width, dtype=torch.float64)
         state = State(u, point, 4 * point.cost() / self.unknowns)
         for _ in range(self.knobs.iterations):
             weights = self.matching.weights(state.point)
-            floor = self._floor(weights)
             moved, easy = self._step(centre, state, weights, cooling)
             stalls = 0 if moved else stalls + 1
             gain = 1 - moved.point.cost(weights) / state.point.cost(weights) if moved else 0.0
-            settled = state.tau <= floor and gain < SETTLED
-            overcooled = state.tau * self.unknowns < OVERCOOLED * state.point.cost(weights) and state.tau > floor
-            state = replace(moved or state, tau=max((moved or state).tau * cooling ** (EASY if easy else 1), floor))
+            settled = state.tau <= self.floor and gain < SETTLED
+            overcooled = state.tau * self.unknowns < enough * state.point.cost(weights) and state.tau > self.floor
+            state = moved or state
+            state = replace(state, tau=max(state.tau * cooling ** (EASY if easy else 1), self.floor))
             if settled or overcooled or stalls == STALLS or state.point.cost() < SOLVED:
                 break
         return state
@@ -167,7 +199,7 @@ class Search:
     def _chords(self, centre: Tensor, state: State, steps: Dense, weights: Tensor, cooling: float) -> State:
         """Go on with the same Jacobian, ever cooler, for as long as each step takes most of the misfit away."""
         for _ in range(MOST_CHORDS):
-            tau = max(state.tau * cooling**EASY, self._floor(weights))
+            tau = max(state.tau * cooling**EASY, self.floor)
             box = self._box(state.point)
             u = state.u + steps.chord(state.point, Penalty(tau, state.u, *box))
             moved = State(u, self.matching.at(self._moved(centre, u), weights), tau)
@@ -175,9 +207,6 @@ class Search:
                 break
             state = moved
         return state
-
-    def _floor(self, weights: Tensor) -> float:
-        return max(float((self.matching.expected * weights).square().mean()), 1e-16)
 
     def _objective(self, state: State, weights: Tensor, strength: float) -> float:
         outside = float(excess(state.point.images).square().sum()) if strength else 0.0
@@ -194,9 +223,9 @@ class Search:
         weights = self.matching.weights(state.point)
         nothing = Penalty(0.0, state.u * 0, 0.0, torch.zeros_like(excess(state.point.images)))
         if self.transform is None:
-            return judge(self.matching, state.point, weights, None, self.spread)
+            return judge(self.matching, state.point, None, self.spread)
         dense = Dense(self.matching, state.point, weights, self.transform, nothing)
-        return judge(self.matching, state.point, weights, dense.normal, self.spread)
+        return judge(self.matching, state.point, dense.normal, self.spread)
 
 
 def excess(images: Float[Tensor, "num c h w"]) -> Float[Tensor, "num pixels"]:

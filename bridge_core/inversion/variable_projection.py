@@ -15,6 +15,12 @@ from bridge_core.inversion.problem import Problem
 
 DELTA_RIDGE = 1e-10
 """Relative to the mean diagonal of delta's normal matrix."""
+BEST_ENTRIES = 0.1
+"""Quantile of the expected errors that stands for the best of them."""
+EXPLAINED = 4.0
+"""Times its expected size that a squared misfit counts as explained."""
+VARIANCE_ROUNDS = 40
+TINY = 1e-40
 
 
 @dataclass(frozen=True)
@@ -44,6 +50,7 @@ class Matching:
         self.expected = torch.zeros_like(self.target)
         if problem.errors is not None:
             self.expected = self.prediction.flat({name: e[0] for name, e in problem.errors.items()}).double()
+        self.noise = float(self.expected.kthvalue(max(1, round(BEST_ENTRIES * len(self.expected))))[0])
         classes = self.prediction.num_classes
         free = torch.eye(classes, dtype=torch.float64) - 1 / classes
         self._free = torch.linalg.qr(free[:, : classes - 1])[0]
@@ -60,11 +67,21 @@ class Matching:
         return Point(images, delta, columns, found @ columns - self.target)
 
     def weights(self, point: Point) -> Float[Tensor, "m"]:
-        """1 / sqrt(1 + (expected error / present misfit)^2): far from the solution all entries count alike, close to it
-        each by what it is worth.
+        """sqrt(`variance` / (expected error^2 + unexplained variance)): far from the solution all entries count alike
+        but those that say nothing, close to it each by what it is worth.
         """
-        present = (point.cost() / len(self.target)) ** 0.5
-        return 1 / (1 + (self.expected / max(present, 1e-30)).square()).sqrt()
+        unexplained = unexplained_variance(point.error, self.expected)
+        return ((self.noise**2 + unexplained) / (self.expected.square() + unexplained).clamp_min(TINY)).sqrt()
+
+    def variance(self, point: Point) -> float:
+        """What a weighted entry of the misfit is expected to be, squared."""
+        return self.noise**2 + unexplained_variance(point.error, self.expected)
+
+    def explained(self, point: Point) -> bool:
+        """True where the expected errors account for the misfit of all entries that say something."""
+        telling = self.expected <= max(float(self.target.square().mean().sqrt()), self.noise)
+        ratio = point.error[telling].square() / self.expected[telling].square().clamp_min(TINY)
+        return float(ratio.mean()) <= EXPLAINED
 
     def jacobian(
         self, point: Point, directions: Float[Tensor, "k c h w"], weights: Tensor | float
@@ -93,6 +110,23 @@ class Matching:
             return torch.stack([one.backward(seen) for one in single]).double()
 
         return Linearised(forward, backward)
+
+
+def unexplained_variance(error: Float[Tensor, "m"], expected: Float[Tensor, "m"]) -> float:
+    """Most likely v where error_i has variance expected_i^2 + v; 0 where the expected errors account for all.
+
+    The scale of a misfit whose entries are known unequally well (the between-study variance of Mandel and Paule, 1982):
+    entries that say nothing have no part in it, as they have in the mean square.
+    """
+    squared, known = error.square(), expected.square()
+    v = float(squared.mean())
+    for _ in range(VARIANCE_ROUNDS):
+        share = 1 / (known + v).clamp_min(TINY).square()
+        share /= share.sum()
+        before, v = v, max(float((share * (squared - known)).sum()), 0.0)
+        if abs(v - before) <= 1e-3 * v:
+            break
+    return v
 
 
 def _orthonormal(columns: Float[Tensor, "free m"]) -> Float[Tensor, "m free"]:

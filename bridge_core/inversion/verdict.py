@@ -18,8 +18,6 @@ from bridge_core.inversion.variable_projection import Matching, Point
 
 ROUND_OFF = 1e-9
 """Misfit (sum over modules of squared distances of unit vectors) that float32 explains, with some room."""
-EXPLAINED = 4.0
-"""Times its expected size that a misfit counts as explained."""
 EXACT_PSNR, APPROXIMATE_PSNR = 48.0, 20.0
 APPROXIMATE_MISFIT = 1e-4
 
@@ -47,13 +45,11 @@ class Verdict:
     """dB that the measurements and their errors leave, were the search not stalled; NaN where no matrix was formed."""
 
 
-def judge(
-    matching: Matching, point: Point, weights: Tensor, normal: Float[Tensor, "k k"] | None, spread: Spread
-) -> Verdict:
+def judge(matching: Matching, point: Point, normal: Float[Tensor, "k k"] | None, spread: Spread) -> Verdict:
     """Grade the end of a search; `normal` is T^T J^T J T there."""
-    misfit, weighted = point.cost(), point.cost(weights)
-    explained = weighted <= max(ROUND_OFF, EXPLAINED * float((matching.expected * weights).square().sum()))
-    predicted = _predicted_psnr(weighted / len(point.error), normal, spread) if normal is not None else math.nan
+    misfit = point.cost()
+    explained = misfit <= ROUND_OFF or matching.explained(point)
+    predicted = _predicted_psnr(matching.variance(point), normal, spread) if normal is not None else math.nan
     if explained and not predicted < EXACT_PSNR:
         label = Label.EXACT
     elif (explained and not predicted < APPROXIMATE_PSNR) or misfit <= APPROXIMATE_MISFIT:

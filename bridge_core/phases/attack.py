@@ -14,7 +14,7 @@ from bridge_core.errors import NotApplicable
 from bridge_core.evidence import Evidence, evidence_of, stacked
 from bridge_core.facts import Fact, write_facts
 from bridge_core.guess import guess_recipe
-from bridge_core.inversion.gauss_newton import Search, Solution, gauss_newton
+from bridge_core.inversion.gauss_newton import Begin, Search, Solution, gauss_newton
 from bridge_core.inversion.matching import Report, dlg, inverting_gradients
 from bridge_core.inversion.problem import Inverted, Problem
 from bridge_core.inversion.simulated import SimulatedMatching
@@ -143,7 +143,8 @@ def _gauss_newton(
         begin.estimate({n: x[None] for n, x in one.m.items()})[0]
         for begin, one in zip(begins, known.evidence, strict=True)
     ]
-    found = gauss_newton(problem, knobs, estimates, [one.spread for one in begins], report)
+    pairs = zip(estimates, begins, strict=True)
+    found = gauss_newton(problem, knobs, [Begin(one, begin.spread, begin.cleaner) for one, begin in pairs], report)
     found = [_simulated(problem, known, knobs, number, one, begins[number]) for number, one in enumerate(found)]
     inverted = Inverted(
         torch.stack([one.images for one in found]), torch.tensor([one.cost for one in found]), torch.stack(estimates)

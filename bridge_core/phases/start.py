@@ -1,6 +1,7 @@
 """Phase `start`: train the amortised inversion that Gauss-Newton starts from."""
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from bridge_core.decoders import alike
 from bridge_core.errors import NotApplicable
 from bridge_core.facts import Fact, write_facts
 from bridge_core.inversion.amortised import Start, examples, read_start, save_start, targets, train, whiten
+from bridge_core.inversion.cleaning import BATCH, Cleaner, corrupted, train_cleaner
 from bridge_core.inversion.spread import spread_of
 from bridge_core.models import load_base
 from bridge_core.phases import Progress, decoder, proxy, publish
@@ -45,16 +47,66 @@ def run(spec: s.StartPhase, inputs: Mapping[str, Path], out: Path, progress: Pro
         whitening = whiten({name: torch.cat([m[name] for m, _ in first]) for name in a})
         x, y = examples(pairs(training, spec.start.num_pairs, "start"), whitening)
         net = train(x, y, spec.start, number, report)
-        x, y = examples(pairs(heldout, HELDOUT_PAIRS, "heldout"), whitening)
+        apart = examples(pairs(heldout, HELDOUT_PAIRS, "heldout"), whitening)
         with torch.no_grad():
-            error = y - net(x.float())
+            error = apart[1] - net(apart[0].float())
         channels, height, width = images.pixels.shape[1:]
         shape = (spec.num_samples, channels, height, width)
         each = error.reshape(len(error) * spec.num_samples, -1)
-        save_start(Start(whitening, net, shape, spread_of(each)), out / f"{number:03d}.safetensors")
+        cleaner = None
+        if spec.start.cleaner_pairs:
+            cleaner = _cleaner(
+                spec, Estimated(net, shape, x, y), Estimated(net, shape, *apart), _block(model), progress
+            )
+        save_start(Start(whitening, net, shape, spread_of(each), cleaner), out / f"{number:03d}.safetensors")
         save_file({name: one.contiguous() for name, one in a.items()}, out / f"{number:03d}.a")
         facts.append(Fact("heldout_psnr", float(-10 * each.square().mean(1).log10().mean())))
     write_facts([*facts, Fact("num_pairs", spec.start.num_pairs)], out)
+
+
+@dataclass(frozen=True)
+class Estimated:
+    """Images beside what the network makes of their measurements."""
+
+    net: nn.Module
+    shape: tuple[int, int, int, int]
+    x: Tensor
+    y: Tensor
+
+    def __len__(self) -> int:
+        return len(self.x) * self.shape[0]
+
+    def __call__(self, index: Tensor) -> tuple[Tensor, Tensor]:
+        """Images and estimates (n x c x h x w each)."""
+        num, *image = self.shape
+        step, which = index // num, index % num
+        with torch.no_grad():
+            found = self.net(self.x[step].float())
+        return _one_of(self.y[step], which, num, image), _one_of(found, which, num, image)
+
+
+def _one_of(flat: Tensor, which: Tensor, num: int, image: list[int]) -> Tensor:
+    return flat.reshape(len(flat), num, *image)[torch.arange(len(flat)), which]
+
+
+def _cleaner(spec: s.StartPhase, training: Estimated, apart: Estimated, block: int, progress: Progress) -> Cleaner:
+    rng = generator(0, "start", "cleaner")
+
+    def report(step: int, steps: int, loss: float) -> None:
+        progress(step, steps, loss=loss)
+
+    net = train_cleaner(training, spec.start.cleaner_pairs, len(training), block, rng, report)
+    errors: list[Tensor] = []
+    for index in torch.arange(len(apart)).split(BATCH):
+        images, estimates = apart(index)
+        with torch.no_grad():
+            errors.append((images - net(corrupted(images, block, rng), estimates)).flatten(1))
+    return Cleaner(net, spread_of(torch.cat(errors)))
+
+
+def _block(model: nn.Module) -> int:
+    """Side of the blocks that go wrong together: a transformer's patch."""
+    return getattr(getattr(model, "config", None), "patch_size", 4)
 
 
 def _pairs(

@@ -6,9 +6,10 @@ from pydantic import BeforeValidator, Field
 
 from bridge_core.spec.base import Axis, Spec, kind_alone
 
-Augment = Literal["none", "poses", "broad"]
-"""What is done to proxy images before they are simulated: nothing; a random turn, shift and zoom of each; or, for
-secrets unlike the proxy, poses, mixtures, inversions, edges, thresholds and random labels as well."""
+Augment = Literal["none", "labels", "poses", "broad"]
+"""What is done to proxy images before they are simulated: nothing; a random label for every second one, since a secret
+may be one that the base model mistakes; a random turn, shift and zoom of each; or, for secrets unlike the proxy, poses,
+mixtures, inversions, edges, thresholds and random labels as well."""
 
 
 class Oracle(Axis):
@@ -110,6 +111,8 @@ class Amortised(Spec):
     epochs: int = Field(default=6, ge=1)
     learning_rate: float = Field(default=2e-3, gt=0)
     augment: Augment = "poses"
+    cleaner_pairs: int = Field(default=0, ge=0)
+    """Corrupted proxy images that the cleaner of stalled attempts is trained on; 0 for none."""
 
 
 class GaussNewton(Axis):
@@ -119,7 +122,8 @@ class GaussNewton(Axis):
     iterations: int = Field(default=40, ge=1)
     """Jacobians of one attempt, at most."""
     restarts: int = Field(default=8, ge=1)
-    """Attempts: the first cools fast, the second as `cooling` says, further ones start from random errors as well."""
+    """Attempts: the first cools fast, the others as `cooling` says. With a cleaner each starts from what it makes of
+    the last one's end; without, the second from the same start, further ones from random errors as well."""
     cooling: float = Field(default=0.5, gt=0, lt=1)
     """Factor of the regularisation from step to step, squared after a full step."""
     solver: Literal["auto", "dense", "cg"] = "auto"

@@ -1,5 +1,7 @@
 """Gauss-Newton's parts: free logits, both solvers, the metric, weights, several images and steps, verdicts."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor
@@ -12,7 +14,7 @@ from bridge_core.inversion.normal_equations import Conjugate, Dense, Penalty
 from bridge_core.inversion.problem import Problem
 from bridge_core.inversion.simulated import SimulatedMatching
 from bridge_core.inversion.spread import Spread, spread_of
-from bridge_core.inversion.variable_projection import Matching
+from bridge_core.inversion.variable_projection import Matching, unexplained_variance
 from bridge_core.inversion.verdict import Label, judge
 from bridge_core.models import logits
 from bridge_core.unroll import unrolled
@@ -101,10 +103,27 @@ def test_both_solvers_bring_the_image_back_without_its_label(solver: str) -> Non
 
 
 def test_entries_far_from_their_worth_count_less_near_the_solution_alone() -> None:
-    one, truth = problem(error=1e-3)
-    matching = Matching(one)
+    one, truth = problem(error=1e-6)
+    assert one.errors is not None
+    poor = {n: torch.arange(e.numel()).reshape(e.shape) % 2 == 0 for n, e in one.errors.items()}
+    errors = {n: torch.where(poor[n], 1e3 * e, e) for n, e in one.errors.items()}
+    matching = Matching(replace(one, errors=errors))
+    worse = matching.expected > 30 * matching.noise
     far, close = (matching.weights(matching.at(near_start(truth, size))) for size in (0.5, 1e-7))
-    assert float(far.min()) > 0.9 and float(close.max()) < 0.1
+    assert float(far.min()) > 0.9
+    assert float(close[worse].max()) < 0.1
+    assert float(close[~worse].min()) > 0.3
+
+
+def test_the_unexplained_variance_is_that_of_the_entries_that_say_something() -> None:
+    rng = torch.Generator().manual_seed(0)
+    noise, known = torch.randn(4000, generator=rng, dtype=WIDE), torch.full((4000,), 1e-6, dtype=WIDE)
+    known[::2] = 10.0
+    for hidden in (1e-3, 1e-1):
+        found = unexplained_variance(noise * (known.square() + hidden**2).sqrt(), known)
+        assert found == pytest.approx(hidden**2, rel=0.15)
+    assert unexplained_variance(noise * known, known) < 1e-12
+    assert unexplained_variance(noise * 0, known) == 0
 
 
 def test_a_spread_is_the_root_of_the_second_moment() -> None:
@@ -157,5 +176,5 @@ def test_a_verdict_tells_a_met_target_from_a_missed_one() -> None:
     one, truth = problem()
     matching, spread = Matching(one), even(truth, 0.1)
     met, missed = matching.at(truth), matching.at(near_start(truth, 0.5))
-    assert judge(matching, met, matching.weights(met), None, spread).label is Label.EXACT
-    assert judge(matching, missed, matching.weights(missed), None, spread).label is Label.FAILED
+    assert judge(matching, met, None, spread).label is Label.EXACT
+    assert judge(matching, missed, None, spread).label is Label.FAILED
