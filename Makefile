@@ -7,7 +7,7 @@ PIP_INSTALL := $(BIN)/python -m pip install --constraint constraints.txt
 FASHION_MNIST := /usr/share/datasets/fashion-mnist
 
 .DELETE_ON_ERROR:
-.PHONY: help quickstart vision test slow check format data benchmark lock clean
+.PHONY: help quickstart vision test slow check format data benchmark benchmark-inversion lock clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-18s %s\n", $$1, $$2 }'
@@ -55,7 +55,10 @@ data/fashion-mnist:
 	@echo "Fashion-MNIST is in $@, where suites look for it"
 
 benchmark: $(VENV)/.installed-dev  ## speed: simulated pairs against a loop of PEFT steps, start of the command line
-	for script in benchmarks/*.py; do $(BIN)/python $$script || exit 1; done
+	for script in simulate startup; do $(BIN)/python -m benchmarks.$$script || exit 1; done
+
+benchmark-inversion: $(VENV)/.installed-dev  ## speed of Gauss-Newton against first order; trains its start first
+	$(BIN)/bridge bench run suites/exact.yaml --limit 1 && $(BIN)/python -m benchmarks.inversion
 
 lock: $(VENV)/.installed-dev  ## write constraints.txt anew from what is installed
 	{ sed '/^[^#]/d' constraints.txt; \

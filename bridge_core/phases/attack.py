@@ -44,15 +44,7 @@ class Known:
 
 def run(spec: s.AttackPhase, inputs: Mapping[str, Path], out: Path, progress: Progress) -> None:
     """Undo the optimiser, cross the bridge, invert; write images, their matching loss, and the decoded gradients."""
-    model, shape = load_base(spec.model, inputs["base"])
-    told, releases = publish.read_told(inputs["publish"]), publish.read_releases(inputs["publish"])
-    recipes = [told.recipe or _guessed(release, told.num_samples) for release in releases]
-    pairs = zip(releases, recipes, strict=True)
-    known = Known(spec, inputs, releases, recipes, [evidence_of(*one) for one in pairs] if _measures(spec) else [])
-    labels = told.labels if told.labels is not None else torch.zeros(len(releases), told.num_samples, dtype=torch.int64)
-    image_shape = (shape.channels, shape.image_size, shape.image_size)
-    targets, matrices, errors = _target(known, told.num_samples * shape.channels * shape.image_size**2)
-    problem = Problem(model, labels, image_shape, targets, matrices, errors)
+    problem, known = prepare(spec, inputs)
     curve: list[Fact] = []
     inverted, found_labels, facts = invert(problem, known, reporter(progress, curve))
     tensors = {"images": inverted.images.contiguous(), "loss": inverted.loss}
@@ -61,10 +53,23 @@ def run(spec: s.AttackPhase, inputs: Mapping[str, Path], out: Path, progress: Pr
     if inverted.start is not None:
         tensors["start"] = inverted.start.contiguous()
     save_file(tensors, out / FILE)
-    if matrices is None:
-        save_file({name: t.contiguous() for name, t in targets.items()}, out / GRADIENT_FILE)
+    if problem.matrices is None:
+        save_file({name: t.contiguous() for name, t in problem.targets.items()}, out / GRADIENT_FILE)
     final = [Fact("final_matching_loss", float(x), secret=i) for i, x in enumerate(inverted.loss)]
     write_facts([*curve, *final, *facts], out)
+
+
+def prepare(spec: s.AttackPhase, inputs: Mapping[str, Path]) -> tuple[Problem, Known]:
+    """What is to be inverted, from what was published alone."""
+    model, shape = load_base(spec.model, inputs["base"])
+    told, releases = publish.read_told(inputs["publish"]), publish.read_releases(inputs["publish"])
+    recipes = [told.recipe or _guessed(release, told.num_samples) for release in releases]
+    pairs = zip(releases, recipes, strict=True)
+    known = Known(spec, inputs, releases, recipes, [evidence_of(*one) for one in pairs] if _measures(spec) else [])
+    labels = told.labels if told.labels is not None else torch.zeros(len(releases), told.num_samples, dtype=torch.int64)
+    image_shape = (shape.channels, shape.image_size, shape.image_size)
+    targets, matrices, errors = _target(known, told.num_samples * shape.channels * shape.image_size**2)
+    return Problem(model, labels, image_shape, targets, matrices, errors), known
 
 
 def _measures(spec: s.AttackPhase) -> bool:
@@ -138,23 +143,30 @@ def invert(problem: Problem, known: Known, report: Report) -> tuple[Inverted, Te
 def _gauss_newton(
     problem: Problem, known: Known, knobs: s.GaussNewton, report: Report
 ) -> tuple[Inverted, Tensor, list[Fact]]:
-    begins = [start.serving(known.inputs["start"], release) for release in known.releases]
-    estimates = [
-        begin.estimate({n: x[None] for n, x in one.m.items()})[0]
-        for begin, one in zip(begins, known.evidence, strict=True)
-    ]
-    pairs = zip(estimates, begins, strict=True)
-    found = gauss_newton(problem, knobs, [Begin(one, begin.spread, begin.cleaner) for one, begin in pairs], report)
+    begins = begins_of(known)
+    found = gauss_newton(problem, knobs, begins, report)
     found = [_simulated(problem, known, knobs, number, one, begins[number]) for number, one in enumerate(found)]
     inverted = Inverted(
-        torch.stack([one.images for one in found]), torch.tensor([one.cost for one in found]), torch.stack(estimates)
+        torch.stack([one.images for one in found]),
+        torch.tensor([one.cost for one in found]),
+        torch.stack([one.estimate for one in begins]),
     )
     labels = torch.stack([one.labels for one in found])
     return inverted, labels, [fact for number, one in enumerate(found) for fact in _opinion(number, one)]
 
 
+def begins_of(known: Known) -> list[Begin]:
+    """The amortised estimate of every release."""
+    begins: list[Begin] = []
+    for release, evidence in zip(known.releases, known.evidence, strict=True):
+        serving = start.serving(known.inputs["start"], release)
+        estimate = serving.estimate({name: m[None] for name, m in evidence.m.items()})[0]
+        begins.append(Begin(estimate, serving.spread, serving.cleaner))
+    return begins
+
+
 def _simulated(
-    problem: Problem, known: Known, knobs: s.GaussNewton, number: int, found: Solution, begin: start.Start
+    problem: Problem, known: Known, knobs: s.GaussNewton, number: int, found: Solution, begin: Begin
 ) -> Solution:
     """The solution carried on by simulating the recipe, where it has several steps on the same images."""
     recipe, release = known.recipes[number], known.releases[number]
