@@ -86,6 +86,15 @@ def evidence_of(release: Release, recipe: s.Recipe) -> Evidence:
     return Evidence({name: one.m.float() for name, one in undone.items()}, errors)
 
 
+def through_adamw(m: Float[Tensor, "*n out rank"], optimiser: s.AdamW, scale: float) -> Float[Tensor, "*n out rank"]:
+    """What `measurement_of` makes of one float32 AdamW step on a gradient that measures `m`: large entries are cut."""
+    known = calibration(optimiser)
+    size = (scale * m).abs().float()
+    u = known.numerator * size / (known.denominator * size + optimiser.epsilon)
+    found, _ = _adamw(u.double(), torch.zeros((), dtype=torch.float64), optimiser)
+    return (m.sign() * found / scale).to(m.dtype)
+
+
 def stacked(measurements: list[dict[str, Tensor]]) -> dict[str, Tensor]:
     """One tensor a module, secrets in front."""
     return {name: torch.stack([one[name] for one in measurements]) for name in measurements[0]}

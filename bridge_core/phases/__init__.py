@@ -74,13 +74,7 @@ def stages(cell: s.Cell) -> tuple[Stage, ...]:
         attack_inputs["decoder"] = "decoder"
     if isinstance(cell.inversion, s.GaussNewton):
         inputs = {"base": "base", "proxy": "proxy", "adapter": measured}
-        chain.append(
-            Stage(
-                "start",
-                s.StartPhase(model=cell.model, start=cell.inversion.start, num_samples=recipe.num_samples),
-                inputs,
-            )
-        )
+        chain.append(Stage("start", _start(cell, cell.inversion.start), inputs))
         attack_inputs["start"] = "start"
     chain += [
         Stage(
@@ -97,6 +91,12 @@ def stages(cell: s.Cell) -> tuple[Stage, ...]:
         ),
     ]
     return tuple(chain)
+
+
+def _start(cell: s.Cell, knobs: s.Amortised) -> s.StartPhase:
+    optimiser, known = cell.recipe.optimiser, cell.knowledge.optimiser == "given" and cell.recipe.steps == 1
+    lossy = optimiser if isinstance(optimiser, s.AdamW) and known else None
+    return s.StartPhase(model=cell.model, start=knobs, num_samples=cell.recipe.num_samples, optimiser=lossy)
 
 
 def run(spec: s.PhaseSpec, inputs: Mapping[str, Path], out: Path, progress: Progress) -> None:

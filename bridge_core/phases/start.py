@@ -1,6 +1,6 @@
 """Phase `start`: train the amortised inversion that Gauss-Newton starts from."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -13,6 +13,7 @@ from bridge_core import spec as s
 from bridge_core.data import Images, is_heldout, read_images
 from bridge_core.decoders import alike
 from bridge_core.errors import NotApplicable
+from bridge_core.evidence import through_adamw
 from bridge_core.facts import Fact, write_facts
 from bridge_core.inversion.amortised import Start, examples, read_start, save_start, targets, train, whiten
 from bridge_core.inversion.cleaning import BATCH, Cleaner, corrupted, train_cleaner
@@ -28,40 +29,67 @@ Pair = tuple[dict[str, Tensor], Tensor]
 """Measurements by module, and flat images."""
 
 
+@dataclass(frozen=True)
+class Simulation:
+    """Pairs for one set of released A."""
+
+    spec: s.StartPhase
+    model: nn.Module
+    a: Mapping[str, Tensor]
+    scale: float
+    """LoRA's s."""
+
+    def pairs(self, images: Images, count: int, purpose: str) -> Iterator[Pair]:
+        """A stream of measurements, as the release would tell them, and the images of each step."""
+        rng, n, optimiser = generator(0, "start", purpose), self.spec.num_samples, self.spec.optimiser
+        augment = self.spec.start.augment
+        for batch in stream(self.model, images, tuple(self.a), count, rng, num_samples=n, augment=augment):
+            m = {name: batch.taps[name].measurement(one) for name, one in self.a.items()}
+            if optimiser is not None:
+                m = {name: through_adamw(one, optimiser, self.scale) for name, one in m.items()}
+            yield m, targets(batch, n)
+
+
 def run(spec: s.StartPhase, inputs: Mapping[str, Path], out: Path, progress: Progress) -> None:
     """One network for each distinct set of released A; the held-out part tells how far its estimates are off."""
     model, _ = load_base(spec.model, inputs["base"])
     images = read_images(inputs["proxy"] / proxy.FILE)
-    training, heldout = images[~is_heldout(images)], images[is_heldout(images)]
     facts: list[Fact] = []
-    for number, a in enumerate(decoder.distinct(publish.read_releases(inputs["adapter"]))):
 
-        def report(step: int, steps: int, loss: float) -> None:
-            facts.append(Fact("loss", loss, step=step))
-            progress(step, steps, loss=loss)
+    def report(step: int, steps: int, loss: float) -> None:
+        facts.append(Fact("loss", loss, step=step))
+        progress(step, steps, loss=loss)
 
-        def pairs(part: Images, count: int, purpose: str, a: dict[str, Tensor] = a) -> Iterator[Pair]:
-            return _pairs(spec, model, part, a, count, purpose)
-
-        first = list(islice(pairs(training, WHITENED_PAIRS, "whitening"), WHITENED_PAIRS))
-        whitening = whiten({name: torch.cat([m[name] for m, _ in first]) for name in a})
-        x, y = examples(pairs(training, spec.start.num_pairs, "start"), whitening)
-        net = train(x, y, spec.start, number, report)
-        apart = examples(pairs(heldout, HELDOUT_PAIRS, "heldout"), whitening)
-        with torch.no_grad():
-            error = apart[1] - net(apart[0].float())
-        channels, height, width = images.pixels.shape[1:]
-        shape = (spec.num_samples, channels, height, width)
-        each = error.reshape(len(error) * spec.num_samples, -1)
-        cleaner = None
-        if spec.start.cleaner_pairs:
-            cleaner = _cleaner(
-                spec, Estimated(net, shape, x, y), Estimated(net, shape, *apart), _block(model), progress
-            )
-        save_start(Start(whitening, net, shape, spread_of(each), cleaner), out / f"{number:03d}.safetensors")
+    releases = publish.read_releases(inputs["adapter"])
+    scale = next(iter(releases[0].factors.values())).scale
+    for number, a in enumerate(decoder.distinct(releases)):
+        simulation = Simulation(spec, model, a, scale)
+        start, heldout_psnr = _trained(simulation, images, number, report, progress)
+        save_start(start, out / f"{number:03d}.safetensors")
         save_file({name: one.contiguous() for name, one in a.items()}, out / f"{number:03d}.a")
-        facts.append(Fact("heldout_psnr", float(-10 * each.square().mean(1).log10().mean())))
+        facts.append(Fact("heldout_psnr", heldout_psnr))
     write_facts([*facts, Fact("num_pairs", spec.start.num_pairs)], out)
+
+
+def _trained(
+    simulation: Simulation, images: Images, seed: int, report: Callable[[int, int, float], None], progress: Progress
+) -> tuple[Start, float]:
+    spec, training, heldout = simulation.spec, images[~is_heldout(images)], images[is_heldout(images)]
+    first = list(islice(simulation.pairs(training, WHITENED_PAIRS, "whitening"), WHITENED_PAIRS))
+    whitening = whiten({name: torch.cat([m[name] for m, _ in first]) for name in simulation.a})
+    seen = examples(simulation.pairs(training, spec.start.num_pairs, "start"), whitening)
+    net = train(*seen, spec.start, seed, report)
+    channels, height, width = images.pixels.shape[1:]
+    shape = (spec.num_samples, channels, height, width)
+    apart = Estimated(net, shape, *examples(simulation.pairs(heldout, HELDOUT_PAIRS, "heldout"), whitening))
+    with torch.no_grad():
+        error = apart.y - net(apart.x.float())
+    each = error.reshape(len(error) * spec.num_samples, -1)
+    cleaner = None
+    if spec.start.cleaner_pairs:
+        cleaner = _cleaner(spec, Estimated(net, shape, *seen), apart, _block(simulation.model), progress)
+    start = Start(whitening, net, shape, spread_of(each), cleaner)
+    return start, float(-10 * each.square().mean(1).log10().mean())
 
 
 @dataclass(frozen=True)
@@ -107,14 +135,6 @@ def _cleaner(spec: s.StartPhase, training: Estimated, apart: Estimated, block: i
 def _block(model: nn.Module) -> int:
     """Side of the blocks that go wrong together: a transformer's patch."""
     return getattr(getattr(model, "config", None), "patch_size", 4)
-
-
-def _pairs(
-    spec: s.StartPhase, model: nn.Module, images: Images, a: Mapping[str, Tensor], count: int, purpose: str
-) -> Iterator[Pair]:
-    rng, n = generator(0, "start", purpose), spec.num_samples
-    for batch in stream(model, images, tuple(a), count, rng, num_samples=n, augment=spec.start.augment):
-        yield {name: batch.taps[name].measurement(a[name]) for name in a}, targets(batch, n)
 
 
 def serving(folder: Path, release: Release) -> Start:

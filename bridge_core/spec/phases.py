@@ -6,7 +6,7 @@ from bridge_core.spec.attack import Amortised, Bridge, Inversion, Knowledge, Pri
 from bridge_core.spec.base import Spec
 from bridge_core.spec.data import Source
 from bridge_core.spec.models import Model
-from bridge_core.spec.recipe import Lora, Recipe
+from bridge_core.spec.recipe import AdamW, Lora, Recipe
 
 
 class ProxyPhase(Spec):
@@ -90,6 +90,8 @@ class StartPhase(Spec):
     start: Amortised
     num_samples: int
     """Images of a simulated step."""
+    optimiser: AdamW | None = None
+    """The step that the simulated measurements go through and back, with what it loses; None where it loses nothing."""
 
 
 class AttackPhase(Spec):

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from bridge_core import spec as s
 from bridge_core.errors import NotApplicable
-from bridge_core.evidence import calibration, evidence_of, measurement_of, spacing, stacked
+from bridge_core.evidence import calibration, evidence_of, measurement_of, spacing, stacked, through_adamw
 from bridge_core.gradients import tap
 from bridge_core.metrics import cosines
 from bridge_core.release import Release, read_release
@@ -182,6 +182,22 @@ def test_a_known_rounding_of_adamws_constants_is_taken_out(learning_rate: float)
     error = u / (known.numerator * g / (known.denominator * g + optimiser.epsilon)) - 1
     assert abs(float(error.mean())) < 1e-8 < 4e-8 < float(error.std()) < 8e-8
     assert 0.8 < float(error.std()) / known.noise < 1.2
+
+
+@pytest.mark.parametrize("epsilon", [1e-8, 1e-6])
+def test_simulated_measurements_lose_what_a_real_adamw_step_loses(epsilon: float, tmp_path: Path) -> None:
+    recipe = s.Recipe(optimiser=s.AdamW(epsilon=epsilon))
+    assert isinstance(recipe.optimiser, s.AdamW)
+    release, secret = released("vit", tmp_path, recipe)
+    for name, one in release.factors.items():
+        found, wanted = measurement_of(release, recipe)[name], secret.gradients[name] @ one.a.T
+        simulated = through_adamw(wanted, recipe.optimiser, one.scale)
+        lost, really_lost = ((one - wanted).square().mean().sqrt() for one in (simulated, found))
+        assert 0.4 < float(lost / really_lost) < 2.5
+        assert float(cosines(simulated[None], found[None])) > 0.9
+        assert torch.equal(simulated.sign(), wanted.sign())
+        limit = epsilon / calibration(recipe.optimiser).noise / one.scale
+        assert float(simulated.abs().max()) <= 1.01 * limit
 
 
 def test_the_spacing_is_the_distance_to_the_next_number() -> None:
