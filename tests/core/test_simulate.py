@@ -140,7 +140,7 @@ def test_a_stream_shows_what_its_augment_says() -> None:
     model, proxy = network("vit"), proxy_digits()
     drawn = {
         kind: gathered(list(stream(model, proxy, modules_of("vit", model)[:1], 128, generator(0), augment=kind)))
-        for kind in ("none", "poses", "broad")
+        for kind in ("none", "labels", "poses", "broad")
     }
     assert torch.equal(drawn["none"][1], drawn["poses"][1])
     assert not torch.equal(drawn["none"][1], drawn["broad"][1])
