@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal, assert_never
 
 import torch
-from jaxtyping import Float, Float64, Int64
+from jaxtyping import Float64, Int64
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from torch import Tensor, nn
 from transformers import (
@@ -123,7 +123,7 @@ class FirstInputs:
 
 
 def first_inputs(language: Language, num_positions: int) -> FirstInputs:
-    """The lookup table of the first block, for positions 0 to `num_positions` - 1 (fewer where the model ends before)."""
+    """The lookup table of the first block, for positions 0 to `num_positions` - 1 (or as many as it has)."""
     base: Any = language.base
     match language.family:
         case "bert":
@@ -272,16 +272,21 @@ def _tiny(knobs: t.TinyText, texts: Iterable[str], num_classes: int) -> Language
         found = f"width {knobs.width} with {knobs.heads} heads"
         raise InvalidInput(found, "heads that divide the width", "change one of them")
     tokenizer = _word_pieces(knobs, texts)
-    common = {"vocab_size": len(tokenizer), "pad_token_id": tokenizer.pad_token_id}
-    ends = {"bos_token_id": tokenizer.cls_token_id, "eos_token_id": tokenizer.eos_token_id}
-    labels = {} if knobs.task == "causal" else {"num_labels": num_classes}
-    size = {"hidden_size": knobs.width, "num_hidden_layers": knobs.depth, "num_attention_heads": knobs.heads}
+    common: dict[str, Any] = {"vocab_size": len(tokenizer), "pad_token_id": tokenizer.pad_token_id}
+    ends: dict[str, Any] = {"bos_token_id": tokenizer.cls_token_id, "eos_token_id": tokenizer.eos_token_id}
+    labels: dict[str, Any] = {} if knobs.task == "causal" else {"num_labels": num_classes}
+    size: dict[str, Any] = {
+        "hidden_size": knobs.width,
+        "num_hidden_layers": knobs.depth,
+        "num_attention_heads": knobs.heads,
+    }
     eager: dict[str, Any] = {"attn_implementation": "eager"}
+    wide: dict[str, Any] = {"intermediate_size": 2 * knobs.width}
     match knobs.family:
         case "bert":
             if knobs.task == "causal":
                 raise InvalidInput("a causal task for the BERT family", "`classification`", "use gpt2 or llama")
-            config: Any = BertConfig(**common, **size, **labels, **eager, intermediate_size=2 * knobs.width)
+            config: Any = BertConfig(**common, **size, **labels, **eager, **wide)
             model: nn.Module = BertForSequenceClassification(config)
         case "gpt2":
             config = GPT2Config(
@@ -289,9 +294,7 @@ def _tiny(knobs: t.TinyText, texts: Iterable[str], num_classes: int) -> Language
             )
             model = (GPT2LMHeadModel if knobs.task == "causal" else GPT2ForSequenceClassification)(config)
         case "llama":
-            config = LlamaConfig(
-                **common, **ends, **size, **labels, **eager, intermediate_size=2 * knobs.width, max_position_embeddings=512
-            )
+            config = LlamaConfig(**common, **ends, **size, **labels, **eager, **wide, max_position_embeddings=512)
             model = (LlamaForCausalLM if knobs.task == "causal" else LlamaForSequenceClassification)(config)
         case _:
             assert_never(knobs.family)
@@ -303,7 +306,8 @@ def _word_pieces(knobs: t.TinyText, texts: Iterable[str]) -> PreTrainedTokenizer
     raw.normalizer = normalizers.BertNormalizer()  # pyright: ignore[reportAttributeAccessIssue]
     raw.pre_tokenizer = pre_tokenizers.BertPreTokenizer()  # pyright: ignore[reportAttributeAccessIssue]
     raw.decoder = decoders.WordPiece()  # pyright: ignore[reportAttributeAccessIssue]
-    raw.train_from_iterator(texts, trainers.WordPieceTrainer(vocab_size=knobs.vocabulary, special_tokens=list(SPECIALS)))
+    trainer = trainers.WordPieceTrainer(vocab_size=knobs.vocabulary, special_tokens=list(SPECIALS))
+    raw.train_from_iterator(texts, trainer)
     if knobs.family == "bert":
         ends = [("[CLS]", raw.token_to_id("[CLS]")), ("[SEP]", raw.token_to_id("[SEP]"))]
         raw.post_processor = processors.TemplateProcessing(single="[CLS] $A [SEP]", special_tokens=ends)  # pyright: ignore[reportAttributeAccessIssue]
@@ -316,6 +320,3 @@ def _word_pieces(knobs: t.TinyText, texts: Iterable[str]) -> PreTrainedTokenizer
         eos_token="[EOS]",
         model_max_length=MOST_POSITIONS,
     )
-
-
-Inputs = Float[Tensor, "n t d"]

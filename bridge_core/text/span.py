@@ -1,9 +1,9 @@
 """The span certificate: which tokens, at which positions, a release was trained on.
 
-With fixed layer inputs X (rows x), B = 0 at the start and any linear optimiser, rows of B lie in the span of A x over the
-training inputs: rows of every B_t do, and A changes by B_tᵀ(…)X alone, so that A_t X stays in the span of A_0 X. Where
-q = rank(B) < r, C = (I - V Vᵀ) A annihilates every training input and no other one. With an exact gradient, A is the
-identity (DAGER: Petrov et al., 2024).
+With fixed layer inputs X (rows x), B = 0 at the start and any linear optimiser, rows of B lie in the span of A x over
+the training inputs: rows of every B_t do, and A changes by B_tᵀ(…)X alone, so that A_t X stays in the span of A_0 X.
+Where q = rank(B) < r, C = (I - V Vᵀ) A annihilates every training input and no other one. With an exact gradient, A is
+the identity (DAGER: Petrov et al., 2024).
 
 Rows are divided by their standard errors first, so that AdamW's saturated rows do not hide the exact ones and the rank
 is what stands above the largest singular value of pure noise, sqrt(out) + sqrt(r) (Marchenko and Pastur, 1967).
@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Float64, Int64
+from jaxtyping import Float64, Int64
 from scipy.special import gammainc, gammaln
 from torch import Tensor
 
@@ -77,7 +77,7 @@ class Form:
         return (inputs @ self.matrix.T).square().sum(1)
 
     def over(self, table: FirstInputs) -> Float64[Tensor, "v p"]:
-        """The form for every token at every position, by products of the two tables; exact to 1e-15 of its largest part."""
+        """The form for every token at every position, by products of the two tables, to 1e-15 of its parts."""
         e, p = table.tokens, table.positions
         if table.centred:
             e, p = e - e.mean(1, keepdim=True), p - p.mean(1, keepdim=True)
@@ -165,9 +165,7 @@ def _complement(one: Spectrum, probe: Probe) -> Tensor:
     return free if probe.a is None else free @ probe.a
 
 
-def certify(
-    probes: Sequence[Probe], table: FirstInputs, known: Float64[Tensor, "n in"] | None = None
-) -> Certificate:
+def certify(probes: Sequence[Probe], table: FirstInputs, known: Float64[Tensor, "n in"] | None = None) -> Certificate:
     """Test the whole vocabulary at all positions of `table`. Raises `NotApplicable` where the span is everything."""
     matrices, spectra, chosen = annihilators(probes, known)
     stacked = torch.cat(matrices)
@@ -255,7 +253,10 @@ def by_token(scores: Float64[Tensor, "v p"]) -> Int64[Tensor, "v"]:
 
 
 def probes_of(
-    targets: Mapping[str, Tensor], errors: Mapping[str, Tensor], matrices: Mapping[str, Tensor] | None, names: Sequence[str]
+    targets: Mapping[str, Tensor],
+    errors: Mapping[str, Tensor],
+    matrices: Mapping[str, Tensor] | None,
+    names: Sequence[str],
 ) -> list[Probe]:
     """Probes of the modules `names`: measurements with their matrices, or exact gradients (`matrices` None)."""
     found: list[Probe] = []

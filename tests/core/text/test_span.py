@@ -1,0 +1,66 @@
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bridge_core.errors import NotApplicable
+from bridge_core.text.models import FirstInputs
+from bridge_core.text.span import Form, Probe, certify, log10_expected
+
+VOCABULARY, POSITIONS, WIDTH = 300, 8, 48
+
+
+def table(seed: int = 0, centred: bool = True) -> FirstInputs:
+    rng = torch.Generator().manual_seed(seed)
+    tokens = torch.randn(VOCABULARY, WIDTH, generator=rng, dtype=torch.float64)
+    positions = torch.randn(POSITIONS, WIDTH, generator=rng, dtype=torch.float64)
+    gain = 1 + 0.1 * torch.randn(WIDTH, generator=rng, dtype=torch.float64)
+    shift = 0.1 * torch.randn(WIDTH, generator=rng, dtype=torch.float64)
+    return FirstInputs(tokens, positions, gain, shift if centred else torch.zeros_like(shift), 1e-5, centred)
+
+
+@pytest.mark.parametrize("centred", [True, False])
+def test_the_form_by_products_is_the_form_input_by_input(centred: bool) -> None:
+    inputs, form = table(centred=centred), Form(torch.randn(5, WIDTH, dtype=torch.float64))
+    ids = torch.arange(VOCABULARY).repeat_interleave(POSITIONS)
+    slow = form.of(inputs.at(ids, torch.arange(POSITIONS).repeat(VOCABULARY)))
+    torch.testing.assert_close(form.over(inputs).flatten(), slow, rtol=1e-9, atol=1e-12)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(1, 7), st.integers(9, 16), st.integers(0, 10_000))
+def test_members_lie_below_a_millionth_and_strangers_above_a_thousandth(length: int, rank: int, seed: int) -> None:
+    inputs, rng = table(seed), torch.Generator().manual_seed(seed)
+    ids = torch.randperm(VOCABULARY, generator=rng)[:length]
+    x, positions = inputs.at(ids, torch.arange(length)), torch.arange(length)
+    probes = [_probe(x, rank, rng), _probe(x, rank, rng)]
+    found = certify(probes, inputs)
+    certified = set(zip(*(part.tolist() for part in found.certified()), strict=True))
+    assert certified == set(zip(ids.tolist(), positions.tolist(), strict=True))
+    assert found.residuals[found.certain].max() < 1e-6
+    assert found.stranger > 1e-3
+    assert found.rank == length
+
+
+def test_a_release_that_spans_everything_certifies_nothing() -> None:
+    rng, inputs = torch.Generator().manual_seed(0), table()
+    x = inputs.at(torch.arange(8), torch.arange(8))
+    with pytest.raises(NotApplicable, match="spans everything"):
+        certify([_probe(x, 8, rng)], inputs)
+
+
+def test_the_expected_number_goes_on_where_the_probability_underflows() -> None:
+    scores = torch.logspace(-150, 0, 500, dtype=torch.float64)
+    found = log10_expected(scores, 6, 1000)
+    assert found.isfinite().all()
+    assert (found.diff() > 0).all()
+    assert float(found[-1]) == pytest.approx(3 + math.log10(0.014387677966970687), abs=1e-6)
+
+
+def _probe(x: torch.Tensor, rank: int, rng: torch.Generator) -> Probe:
+    """Rows of a float32 release: output gradients times A x, over the error that float32 leaves."""
+    a = torch.randn(rank, WIDTH, generator=rng, dtype=torch.float64) / math.sqrt(WIDTH)
+    b = (torch.randn(64, len(x), generator=rng, dtype=torch.float64) @ (x @ a.T)).float().double()
+    return Probe("query", b / (4e-7 * b.square().mean().sqrt()), a)
