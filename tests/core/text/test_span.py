@@ -44,6 +44,17 @@ def test_members_lie_below_a_millionth_and_strangers_above_a_thousandth(length: 
     assert found.rank == length
 
 
+def test_kindred_tokens_in_many_dimensions_are_not_certified() -> None:
+    rng, plain = torch.Generator().manual_seed(0), table()
+    kindred = plain.tokens.clone()
+    kindred[150:] = kindred[:150] + 0.02 * torch.randn(150, WIDTH, generator=rng, dtype=torch.float64)
+    inputs = FirstInputs(kindred, plain.positions, plain.gain, plain.shift, plain.epsilon, plain.centred)
+    ids, positions = torch.tensor([3, 7, 11]), torch.arange(3)
+    found = certify([_probe(inputs.at(ids, positions), 40, rng) for _ in range(2)], inputs)
+    assert (found.log10_expected < -3).sum() > 3  # what E alone would certify
+    assert set(found.certified()[0].tolist()) == {3, 7, 11}
+
+
 def test_a_release_that_spans_everything_certifies_nothing() -> None:
     rng, inputs = torch.Generator().manual_seed(0), table()
     x = inputs.at(torch.arange(8), torch.arange(8))
