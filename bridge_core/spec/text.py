@@ -1,4 +1,4 @@
-"""Text: sources, corpora, language models, and the attacks that find tokens."""
+"""Text: sources, corpora and language models."""
 
 from typing import Annotated, Literal
 
@@ -158,31 +158,3 @@ class TextHub(Axis):
 
 
 TextModel = TinyText | MiniLm | SmolLm2 | TextFolder | TextHub
-
-
-class Span(Axis):
-    """Every token of the vocabulary at every position is tested against the span that the release gives away.
-
-    With measurements it is the span certificate, with an exact gradient DAGER (Petrov et al., 2024). Where the span is
-    the whole space, tokens are ranked by what it takes to make them of the release, and no sentence is claimed.
-    """
-
-    kind: Literal["span"] = "span"
-    beam: int = Field(default=16, ge=1)
-    """Partial sentences kept where deeper layers tell the order."""
-
-
-class EmbeddingMatching(Axis):
-    """Gradient matching over embeddings (TAG: Deng et al., 2021), with swaps that please a language model (LAMP)."""
-
-    kind: Literal["embedding_matching"] = "embedding_matching"
-    iterations: int = Field(default=300, ge=1)
-    learning_rate: float = Field(default=0.05, gt=0)
-    restarts: int = Field(default=2, ge=1)
-    swaps: int = Field(default=0, ge=0)
-    """Random reorderings tried after every tenth of the iterations; 0 is TAG."""
-    language_weight: float = Field(default=0.1, ge=0)
-    """Weight of the proxy's bigram perplexity when reorderings are compared."""
-
-
-TextInversion = Span | EmbeddingMatching

@@ -31,7 +31,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from bridge_core.errors import InvalidInput, NotApplicable, UnknownName
+from bridge_core.errors import InvalidInput, UnknownName
 from bridge_core.spec import text as t
 
 Family = Literal["bert", "gpt2", "llama"]
@@ -195,12 +195,6 @@ def read_language(folder: Path) -> Language:
 def target_endings(language: Language, chosen: tuple[str, ...] | None) -> tuple[str, ...]:
     """Endings of the adapted modules' names: those chosen, or the family's query and value."""
     return chosen or QUERY_AND_VALUE[language.family]
-
-
-def check_causal(language: Language) -> None:
-    """Raise `NotApplicable` for an encoder, which reads a sentence in both directions."""
-    if language.family == "bert":
-        raise NotApplicable("a bidirectional encoder", "a decoder, whose layers read prefixes")
 
 
 def _package(name: str, sub: str) -> Path:
