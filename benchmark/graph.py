@@ -17,7 +17,7 @@ class Labelled(Protocol):
     """A cell with its axis labels, as `benchmark.suite.expand` gives it."""
 
     @property
-    def cell(self) -> s.Cell:
+    def cell(self) -> s.AnyCell:
         """What decides the result."""
         ...
 
@@ -43,7 +43,7 @@ class PlannedCell:
     """A cell and the tasks that it stands on (stage name -> key)."""
 
     id: str
-    cell: s.Cell
+    cell: s.AnyCell
     labels: dict[str, str]
     tasks: dict[str, str]
 

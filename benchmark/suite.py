@@ -9,8 +9,10 @@ The cells are the product of all axes, less what `exclude` matches, plus what `i
       - {model: resnet18, rank: 32, bridge: ridge}   # axes left out take all their values
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -28,7 +30,7 @@ __all__ = ["AXES", "LabelledCell", "Suite", "expand", "json_schema", "label_of",
 class LabelledCell:
     """A cell, and the label of its value on each axis."""
 
-    cell: s.Cell
+    cell: s.AnyCell
     labels: dict[str, str]
 
 
@@ -73,6 +75,9 @@ def expand(suite: Suite) -> tuple[LabelledCell, ...]:
     """
     if problems := find_problems(suite):
         raise SuiteProblems(problem.at(f"suite {suite.name}", Document()) for problem in problems)
-    return tuple(
-        LabelledCell(s.Cell(**point, num_secrets=suite.num_secrets), labels) for labels, point in points(suite)
-    )
+    return tuple(LabelledCell(_cell(point, suite.num_secrets), labels) for labels, point in points(suite))
+
+
+def _cell(point: Mapping[str, Any], num_secrets: int) -> s.AnyCell:
+    made = s.TextCell if isinstance(point["dataset"], s.Corpus) else s.Cell
+    return made(**point, num_secrets=num_secrets)

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from glob import iglob
 from math import prod
 from pathlib import Path
+from typing import Any
 
-from benchmark.suite_problems import Problem, names, nearest, shown
+from benchmark.suite_problems import Problem, kind_named, models_of, names, nearest, shown
 from benchmark.suite_spec import AXES, AxisValue, Suite, label_of, points
 from benchmark.yaml_reading import Place
 from bridge_core import spec as s
@@ -38,9 +39,27 @@ def find_problems(suite: Suite) -> list[Problem]:
     size = prod(len(getattr(suite, key)) for key in AXES.values())
     if size > MAX_CELLS:
         problems.append(Problem((), f"{size} cells", f"at most {MAX_CELLS}"))
-    elif not problems and not points(suite):
-        problems.append(Problem(("exclude",), "every cell is excluded", "at least one cell"))
+    elif not problems:
+        spanned = points(suite)
+        problems += (
+            _mixed(spanned) if spanned else [Problem(("exclude",), "every cell is excluded", "at least one cell")]
+        )
     return problems
+
+
+def _mixed(spanned: list[tuple[dict[str, str], dict[str, Any]]]) -> Iterator[Problem]:
+    """Cells whose data are text and another axis of images, or the other way round: the first by axis and label."""
+    told: set[tuple[str, str, bool]] = set()
+    for labels, values in spanned:
+        text = isinstance(values["dataset"], s.Corpus)
+        fields = (s.TextCell if text else s.Cell).model_fields
+        for axis in ("model", "bridge", "inversion", "prior"):
+            kinds = [kind_named(each) for each in models_of(fields[axis].annotation)]
+            if s.kind_of(values[axis]) not in kinds and (axis, labels[axis], text) not in told:
+                told.add((axis, labels[axis], text))
+                found = f"{axis} {shown(labels[axis])} with the data set {shown(labels['dataset'])}"
+                wanted = f"{names(kinds)} for {'text' if text else 'images'}"
+                yield Problem((), found, wanted, "leave the cell out by `exclude`, or add others by `include`")
 
 
 def _placed(suite: Suite) -> Iterator[_Placed]:
@@ -89,15 +108,20 @@ def missing_files(suite: Suite) -> Iterator[Problem]:
     """Find folders and files that the suite names and that are not there."""
     for placed in _placed(suite):
         value = placed.value
-        if isinstance(value, s.Dataset):
+        if isinstance(value, s.Dataset | s.Corpus):
             yield from _missing_source((*placed.place, "proxy"), value.proxy)
             yield from _missing_source((*placed.place, "private"), value.private)
-        elif isinstance(value, s.FolderModel) and not (Path(value.path) / "config.json").is_file():
+        elif isinstance(value, s.FolderModel | s.TextFolder) and not (Path(value.path) / "config.json").is_file():
             yield Problem((*placed.place, "path"), f"no model in {shown(value.path)}", "a folder with config.json")
 
 
-def _missing_source(place: Place, source: s.AnySource) -> Iterator[Problem]:
+def _missing_source(place: Place, source: s.AnySource | s.AnyTextSource) -> Iterator[Problem]:
     match source:
+        case s.Lines() | s.CsvText() | s.ParquetText() if not any(iglob(source.path, recursive=True)):
+            yield Problem((*place, "path"), f"no file {shown(source.path)}", "a file of text or a glob pattern")
+        case s.Glosses() if source.folder is not None and not Path(source.folder).is_dir():
+            remedy = "install Debian's wordnet-base, or leave `folder` out"
+            yield Problem((*place, "folder"), f"no folder {shown(source.folder)}", "WordNet's data files", remedy)
         case s.FashionMnist() if source.folder is not None and not Path(source.folder).is_dir():
             remedy = "install Debian's dataset-fashion-mnist, `make data`, or leave `folder` out"
             yield Problem(place, f"no folder {shown(source.folder)}", "the four IDX files of Fashion-MNIST", remedy)

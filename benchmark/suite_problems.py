@@ -110,7 +110,7 @@ def _echo(detail: ErrorDetails) -> bool:
 def _problem(detail: ErrorDetails, root: type[BaseModel], data: Any) -> Problem:
     place, owner, candidates = _locate(detail["loc"], root, data)
     found = f"found {shown(_plain(detail['input']))}"
-    kinds = [kind for kind in map(_kind, candidates) if kind]
+    kinds = [kind for kind in map(kind_named, candidates) if kind]
     match detail["type"]:
         case "extra_forbidden":
             keys = list(owner.model_fields)
@@ -175,25 +175,27 @@ def _locate(
                 place.append(step)
                 here = here[step]
         elif len(candidates) > 1:
-            candidates = [model for model in candidates if _kind(model) == step]
+            candidates = [model for model in candidates if kind_named(model) == step]
         else:
             place.append(step)
             here = here.get(step) if is_mapping(here) else None
             owner = candidates[0] if candidates else root
             known = owner.model_fields.get(step)
-            candidates = list(_models(known.annotation)) if known else []
+            candidates = list(models_of(known.annotation)) if known else []
     return tuple(place), owner, candidates
 
 
-def _models(annotation: Any) -> Iterator[type[BaseModel]]:
+def models_of(annotation: Any) -> Iterator[type[BaseModel]]:
+    """The models that a field's annotation holds, in its unions, tuples and annotations."""
     if isinstance(annotation, type) and not isinstance(annotation, types.GenericAlias):
         if issubclass(annotation, BaseModel):
             yield annotation
         return
     for argument in get_args(annotation):
-        yield from _models(argument)
+        yield from models_of(argument)
 
 
-def _kind(model: type[BaseModel]) -> str:
+def kind_named(model: type[BaseModel]) -> str:
+    """The `kind` that tells a model of a union; empty where it has none."""
     known = model.model_fields.get("kind")
     return str(known.default) if known else ""

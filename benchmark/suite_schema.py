@@ -5,6 +5,8 @@ from typing import Any
 from benchmark.suite_spec import Suite
 
 Schema = dict[str, Any]
+KINDS_OF_DATA = ("images", "text")
+"""Told from the sources where `kind` is not given."""
 
 
 def json_schema() -> Schema:
@@ -22,7 +24,7 @@ def _with_shorthands(node: Any, definitions: Schema) -> Any:
         return node
     changed: Schema = {key: _with_shorthands(value, definitions) for key, value in node.items()}  # pyright: ignore[reportUnknownVariableType]
     kind = changed.get("properties", {}).get("kind", {})
-    if isinstance(kind, dict) and "const" in kind:
+    if isinstance(kind, dict) and kind.get("const", "images") not in KINDS_OF_DATA:
         changed["required"] = sorted({"kind", *changed.get("required", ())})
     return _union(changed, definitions) if "discriminator" in changed else changed
 
@@ -32,7 +34,7 @@ def _union(union: Schema, definitions: Schema) -> Schema:
     outside = {key: union.pop(key) for key in ("default", "description", "title") if key in union}
     mapping: dict[str, str] = union["discriminator"]["mapping"]
     alone = [kind for kind, ref in mapping.items() if not _required(definitions[ref.rsplit("/", 1)[-1]])]
-    return {**outside, "anyOf": [{"enum": alone}, union]}
+    return {**outside, "anyOf": [{"enum": alone}, union]} if alone else {**outside, **union}
 
 
 def _required(definition: Schema) -> set[str]:

@@ -64,13 +64,13 @@ Labels = Annotated[
 class Inclusion(Spec):
     """Cells to add: on each axis labels, new values or a list of them; an axis left out stands for all its values."""
 
-    model: Some[s.Model] = ()
+    model: Some[s.EveryModel] = ()
     rank: Some[Rank] = ()
-    dataset: Some[s.Dataset] = ()
+    dataset: Some[s.AnyData] = ()
     prior: Some[s.Prior] = ()
     recipe: Some[s.Recipe] = ()
     bridge: Some[s.Bridge] = ()
-    inversion: Some[s.Inversion] = ()
+    inversion: Some[s.EveryInversion] = ()
     knowledge: Some[s.Knowledge] = ()
     seed: Some[Seed] = ()
 
@@ -100,20 +100,20 @@ class Suite(Spec):
     """A list of seeds, or how many: 3 stands for [0, 1, 2]."""
     num_secrets: int = Field(default=4, ge=1, le=1000)
     """Victims of each cell: adapters trained on different secrets, attacked side by side."""
-    models: Values[s.Model]
+    models: Values[s.EveryModel]
     """Base models."""
     ranks: Values[Rank]
     """Ranks r of the adapters."""
-    datasets: Values[s.Dataset]
-    """Pairs of public proxy data and private data."""
+    datasets: Values[s.AnyData]
+    """Pairs of public proxy data and private data, images or text."""
     priors: Values[s.Prior] = (s.NoPrior(),)
     """What is known of images beforehand."""
     recipes: Values[s.Recipe] = (s.Recipe(),)
     """How victims train their adapters."""
     bridges: Values[s.Bridge]
     """From the released adapter to the gradient."""
-    inversions: Values[s.Inversion]
-    """From the gradient to the image."""
+    inversions: Values[s.EveryInversion]
+    """From the gradient to the image or sentence."""
     knowledge: Values[s.Knowledge] = (s.Knowledge(),)
     """What the attacker is told."""
     include: tuple[Inclusion, ...] = ()
@@ -148,7 +148,7 @@ def label_of(value: AxisValue) -> str:
             return str(value)
         case s.Axis(label=label) if label:
             return label
-        case s.Dataset():
+        case s.Dataset() | s.Corpus():
             return value.default_label
         case s.Recipe():
             return _recipe_label(value)

@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 from torch.nn import functional as F
+from transformers.pytorch_utils import Conv1D
 
 from bridge_core.errors import InvalidInput
 from bridge_core.models import logits
@@ -89,7 +90,7 @@ def gradients(taps: Mapping[str, Tap]) -> dict[str, Tensor]:
 
 
 def weight_matrix(module: nn.Module) -> tuple[int, int]:
-    """(out, in) of the weight as a matrix; a convolution's patches are flattened.
+    """(out, in) of the weight as a matrix; a convolution's patches are flattened, a `Conv1D`'s weight is (in, out).
 
     Raises `InvalidInput` for a convolution that is grouped, dilated, or padded by name or with anything but zeros:
     the weight of the first is no single matrix, PEFT does not adapt the second, and the others unfold differently.
@@ -97,10 +98,12 @@ def weight_matrix(module: nn.Module) -> tuple[int, int]:
     match module:
         case nn.Linear():
             return module.out_features, module.in_features
+        case Conv1D():
+            return module.nf, module.nx
         case nn.Conv2d() if _is_plain(module):
             return module.out_channels, module.in_channels * module.kernel_size[0] * module.kernel_size[1]
         case _:
-            raise InvalidInput(f"a {type(module).__name__} can not be adapted here", "Linear, or plain Conv2d")
+            raise InvalidInput(f"a {type(module).__name__} can not be adapted here", "Linear, Conv1D, or plain Conv2d")
 
 
 def _is_plain(module: nn.Conv2d) -> bool:

@@ -86,6 +86,11 @@ class Signs:
     """Spacing of the stored format at `top`, relative."""
 
 
+def guessed_recipe(release: Release, num_samples: int) -> s.Recipe:
+    """The recipe that `guess_recipe` suggests, with all of the `num_samples` samples in every step."""
+    return guess_recipe(release).recipe.model_copy(update={"num_samples": num_samples, "batch_size": num_samples})
+
+
 def guess_recipe(release: Release) -> Guess:
     """The recipe that the adapter alone suggests; `num_samples` is left at 1.
 

@@ -21,12 +21,14 @@ from transformers import (
     ViTConfig,
     ViTForImageClassification,
 )
+from transformers.pytorch_utils import Conv1D
 
 from bridge_core import spec as s
 from bridge_core.errors import InvalidInput, UnknownName
 
 ACTIVATIONS = {"sigmoid": nn.Sigmoid, "gelu": nn.GELU, "tanh": nn.Tanh}
 BASE_FILE = "base.json"
+ADAPTABLE = (nn.Linear, nn.Conv2d, Conv1D)
 
 
 @dataclass(frozen=True)
@@ -108,14 +110,14 @@ def head(model: nn.Module) -> nn.Linear:
 
 
 def adapted_modules(model: nn.Module, endings: tuple[str, ...]) -> tuple[str, ...]:
-    """Names of the Linear and Conv2d modules that `endings` choose, by PEFT's rule (whole name, or its last parts)."""
+    """Names of the Linear, Conv1D and Conv2d modules that `endings` choose, by PEFT's rule: a name or its end."""
     chosen = [
         name
         for name, module in model.named_modules()
-        if isinstance(module, nn.Linear | nn.Conv2d) and any(name == e or name.endswith(f".{e}") for e in endings)
+        if isinstance(module, ADAPTABLE) and any(name == e or name.endswith(f".{e}") for e in endings)
     ]
     if not chosen:
-        there = sorted({n.rsplit(".", 1)[-1] for n, m in model.named_modules() if isinstance(m, nn.Linear | nn.Conv2d)})
+        there = sorted({n.rsplit(".", 1)[-1] for n, m in model.named_modules() if isinstance(m, ADAPTABLE)})
         found = f"target_modules {', '.join(endings)} match no linear or convolution module"
         raise InvalidInput(found, f"one of {', '.join(there)}", "correct `target_modules`")
     return tuple(chosen)

@@ -1,6 +1,7 @@
-"""The victim: a base model fine-tuned by PEFT on secret images under a recipe, saved as a real adapter folder."""
+"""The victim: a base model fine-tuned by PEFT on a secret under a recipe, saved as a real adapter folder."""
 
 import copy
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import assert_never
@@ -10,10 +11,12 @@ from jaxtyping import Float, Int64
 from peft import LoraConfig, PeftModel, get_peft_model
 from torch import Tensor, nn
 from torch.nn import functional as F
+from transformers.pytorch_utils import Conv1D
 
 from bridge_core import spec as s
 from bridge_core.errors import Diverged, InvalidInput
 from bridge_core.gradients import weight_matrix
+from bridge_core.lora import as_matrix
 from bridge_core.models import adapted_modules, logits
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
@@ -64,36 +67,58 @@ def check_rank(base: nn.Module, modules: tuple[str, ...], rank: int) -> None:
 def train_victim(
     base: nn.Module, adapter: Path, images: Tensor, labels: Tensor, recipe: s.Recipe, folder: Path
 ) -> Secret:
-    """Fine-tune the adapter of folder `adapter` on the secret and save it into `folder` in the recipe's number format.
+    """Fine-tune the adapter of folder `adapter` on secret images and save it into `folder`, as `fine_tune` does."""
 
-    `base` is left as it is. Raises `Diverged` when the loss is no longer finite.
+    def loss_at(model: nn.Module, step: int) -> Tensor:
+        index = batch_index(recipe, step, len(labels))
+        return F.cross_entropy(logits(model, images[index]), labels[index])
+
+    gradients, losses = fine_tune(base, adapter, loss_at, recipe, folder)
+    return Secret(images, labels, gradients, losses)
+
+
+def batch_index(recipe: s.Recipe, step: int, num_samples: int) -> Int64[Tensor, "b"]:
+    """The samples of a step: batches follow one another through the training set, round and round."""
+    return torch.arange(step * recipe.batch_size, (step + 1) * recipe.batch_size) % num_samples
+
+
+def fine_tune(
+    base: nn.Module,
+    adapter: Path,
+    loss_at: Callable[[nn.Module, int], Tensor],
+    recipe: s.Recipe,
+    folder: Path,
+    sealed: tuple[str, ...] = ("",),
+) -> tuple[dict[str, Float[Tensor, "out in"]], tuple[float, ...]]:
+    """Train the adapter of folder `adapter` on `loss_at(model, step)`; save it into `folder` in the recipe's format.
+
+    Returns the full gradient of each adapted W0 whose name begins with one of `sealed`, its mean over the steps, and
+    the loss at each step. `base` is left as it is. Raises `Diverged` when the loss is no longer finite.
     """
     model = PeftModel.from_pretrained(copy.deepcopy(base), str(adapter), is_trainable=True)  # pyright: ignore[reportArgumentType]
     model.eval()
-    weights = _base_weights(model)
+    weights = {name: w for name, w in _base_weights(model).items() if name.startswith(sealed)}
     optimiser = _optimiser(recipe.optimiser, [p for p in model.parameters() if p.requires_grad])
     for weight in weights.values():
         weight.requires_grad_(True)
-    losses = [_step(model, optimiser, *_batch(images, labels, recipe, step)) for step in range(recipe.steps)]
+    losses = [_step(loss_at(model, step), optimiser) for step in range(recipe.steps)]
     if not all(torch.isfinite(p).all() for group in optimiser.param_groups for p in group["params"]):
         raise Diverged("the adapter's weights are no longer finite", "finite weights", "lower the learning rate")
-    gradients = {name: w.grad.flatten(1) / recipe.steps for name, w in weights.items() if w.grad is not None}
+    gradients = {
+        name: as_matrix(w.grad, transposed=isinstance(base.get_submodule(name), Conv1D)) / recipe.steps
+        for name, w in weights.items()
+        if w.grad is not None
+    }
     for weight in weights.values():
         weight.requires_grad_(False)
     _save(model, recipe.save_dtype, folder)
-    return Secret(images, labels, gradients, tuple(losses))
+    return gradients, tuple(losses)
 
 
-def _batch(images: Tensor, labels: Tensor, recipe: s.Recipe, step: int) -> tuple[Tensor, Tensor]:
-    index = torch.arange(step * recipe.batch_size, (step + 1) * recipe.batch_size) % recipe.num_samples
-    return images[index], labels[index]
-
-
-def _step(model: nn.Module, optimiser: torch.optim.Optimizer, images: Tensor, labels: Tensor) -> float:
-    optimiser.zero_grad(set_to_none=True)
-    loss = F.cross_entropy(logits(model, images), labels)
+def _step(loss: Tensor, optimiser: torch.optim.Optimizer) -> float:
     if not torch.isfinite(loss):
         raise Diverged(f"the victim's loss became {float(loss)}", "a finite loss", "lower the learning rate")
+    optimiser.zero_grad(set_to_none=True)
     loss.backward()
     optimiser.step()
     return float(loss.detach())

@@ -13,6 +13,8 @@ from reports.latex import document, latex
 from reports.layout import Layout, lay_out
 from reports.markdown import escape, markdown
 from reports.reading import RUN_AGAIN, Reader, Standing, open_warehouse
+from reports.sentence_examples import NAME as SENTENCES
+from reports.sentence_examples import examples_latex, examples_markdown, find_examples
 from reports.table import Table, build_table
 
 
@@ -79,33 +81,44 @@ def _files(
         for figure, paths in _draw(reader, printed, out):
             figures.append(figure)
             yield from paths
+    examples = find_examples(reader) if "latex" in formats or "md" in formats else None
     if "latex" in formats:
         for one in printed:
             yield _written(out / f"{one.table.name}.tex", latex(one.layout, reader.suite, standing))
         names = [one.table.name for one in printed]
+        if examples:
+            yield _written(out / f"{SENTENCES}.tex", examples_latex(examples, reader.suite, standing))
+            names.append(SENTENCES)
         yield _written(out / "report.tex", document(reader.suite, standing, names, figures))
     if "md" in formats:
         for one in printed:
             yield _written(out / f"{one.table.name}.md", markdown(one.layout))
-        yield _written(out / "report.md", _overview(reader.suite, standing, printed, figures))
+        texts = [markdown(one.layout) for one in printed]
+        if examples:
+            texts.append(examples_markdown(examples))
+            yield _written(out / f"{SENTENCES}.md", texts[-1])
+        yield _written(out / "report.md", _overview(reader.suite, standing, texts, figures))
 
 
 def _draw(reader: Reader, printed: list[Printed], out: Path) -> Iterator[tuple[Figure, list[Path]]]:
     from reports.psnr_figure import draw_psnr
     from reports.reconstruction_figure import draw_reconstructions
+    from reports.text_figure import draw_tokens
 
     yield from draw_reconstructions(reader, out)
     for one in printed:
         if one.table.name == "bridges_by_rank":
             yield draw_psnr(one.table, out)
+        elif one.table.name == "text_tokens":
+            yield draw_tokens(one.table, out)
 
 
-def _overview(suite: str, standing: Standing, printed: list[Printed], figures: list[Figure]) -> str:
+def _overview(suite: str, standing: Standing, texts: list[str], figures: list[Figure]) -> str:
     shown = [f"![{escape(figure.caption)}]({figure.name}.png)\n\n{escape(figure.caption)}" for figure in figures]
     parts = [
         f"# {escape(suite)}",
         f"{standing.finished} of {standing.cells} cells have a result.",
-        *(markdown(one.layout).rstrip() for one in printed),
+        *(text.rstrip() for text in texts),
         *shown,
     ]
     return "\n\n".join(parts) + "\n"

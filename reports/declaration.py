@@ -23,7 +23,7 @@ from pydantic import BaseModel, ConfigDict, Field
 class Measure(BaseModel):
     """A number of the table: its header with unit, decimals, and whether the 95 % interval stands beside it.
 
-    A `median` is that of all units of all seeds, and has no interval.
+    A `median` or `sum` is that of all units of all seeds, and has no interval.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -31,7 +31,7 @@ class Measure(BaseModel):
     header: str
     decimals: int = Field(ge=0, le=9)
     interval: bool = False
-    statistic: Literal["mean", "median"] = "mean"
+    statistic: Literal["mean", "median", "sum"] = "mean"
 
 
 class Spread(BaseModel):

@@ -1,7 +1,7 @@
 """Means with their 95 % intervals."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 from typing import Literal
@@ -13,7 +13,7 @@ SAME = 1e-12
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean over seeds. `half_width` is None where no interval can be given."""
+    """A mean over seeds, or what stands in its place. `half_width` is None where no interval can be given."""
 
     mean: float
     half_width: float | None
@@ -40,12 +40,21 @@ def estimate(values: Mapping[int, Sequence[float]]) -> Estimate | None:
 
 def median_estimate(values: Mapping[int, Sequence[float]]) -> Estimate | None:
     """The median of all units of all seeds, without an interval; None where nothing was measured."""
+    return _pooled(values, median)
+
+
+def sum_estimate(values: Mapping[int, Sequence[float]]) -> Estimate | None:
+    """The sum of all units of all seeds, without an interval; None where nothing was measured."""
+    return _pooled(values, math.fsum)
+
+
+def _pooled(values: Mapping[int, Sequence[float]], statistic: Callable[[Sequence[float]], float]) -> Estimate | None:
     measured = [units for units in values.values() if units]
     if not measured:
         return None
     pooled = [value for units in measured for value in units]
-    middle = math.nan if any(map(math.isnan, pooled)) else median(pooled)
-    return Estimate(middle, None, "units", len(measured), min(map(len, measured)))
+    found = math.nan if any(map(math.isnan, pooled)) else statistic(pooled)
+    return Estimate(found, None, "units", len(measured), min(map(len, measured)))
 
 
 def half_width(sample: Sequence[float]) -> float | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 LINES_A_FLOAT = 38
 """Rows of one table float: more are carried over to a further one."""
 KEY_DIGITS = 12
+UNBROKEN = 12
+"""Letters of a word that stay together."""
 SPECIAL = {
     "\\": r"\textbackslash{}",
     "{": r"\{",
@@ -43,6 +45,8 @@ SPECIAL = {
     "·": r"$\cdot$",
 }
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
+LIGATURE = re.compile(r"([',])(?=\1)")
+"""Signs that T1 fonts join with the next one."""
 NOT_NAMEABLE = re.compile(r"[^A-Za-z0-9]+")
 
 
@@ -63,7 +67,23 @@ def escape(text: object) -> str:
     """`text` as LaTeX that prints it letter by letter; signs that pdflatex has no glyph for as `[U+4E2D]`."""
     if isinstance(text, Markup):
         return str(text)
-    return "".join(_letter(letter) for letter in CONTROL.sub(" ", str(text)))
+    return LIGATURE.sub(r"\1{}", "".join(_letter(letter) for letter in CONTROL.sub(" ", str(text))))
+
+
+def breakable(word: str) -> Markup:
+    """`word` as `escape` prints it, in pieces between which a line may end."""
+    starts = range(0, len(word), UNBROKEN)
+    return Markup(r"\allowbreak{}".join(_piece(word[start : start + UNBROKEN]) for start in starts))
+
+
+def _piece(letters: str) -> str:
+    """Some letters; each that is printed as its number may end a line."""
+    return escape(letters) if letters.isascii() else r"\allowbreak{}".join(map(escape, letters))
+
+
+def label_of(suite: str, name: str) -> Markup:
+    """The label of a float."""
+    return Markup(f"tab:{_slug(suite)}-{_slug(name)}")
 
 
 def _letter(letter: str) -> str:
@@ -86,7 +106,7 @@ def latex(layout: Layout, suite: str, standing: Standing) -> str:
     template = _environment().get_template("table.tex.j2")
     return template.render(
         layout=layout,
-        floats=list(_floats(layout, f"tab:{_slug(suite)}-{_slug(layout.name)}")),
+        floats=list(_floats(layout, label_of(suite, layout.name))),
         specification=Markup("l" * (names - 1) + "r" * (columns + 1)),
         width=names + columns,
         header=list(_header(layout)),
@@ -159,6 +179,11 @@ def _header(layout: Layout) -> Iterator[Markup]:
 
 def _row(texts: Iterable[str]) -> Markup:
     return Markup(rf"{' & '.join(map(escape, texts))} \\")
+
+
+def render(template: str, values: Mapping[str, object]) -> str:
+    """A template of the package; texts among `values` are escaped unless they are `Markup`."""
+    return _environment().get_template(template).render(values)
 
 
 @cache

@@ -6,11 +6,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from reports.declaration import Declaration, Definition
-from reports.estimate import Estimate, estimate, median_estimate
+from reports.estimate import Estimate, estimate, median_estimate, sum_estimate
 from reports.reading import Row
 
 ROLES = ("control", "result", "bound")
-STATISTICS = {"mean": estimate, "median": median_estimate}
+STATISTICS = {"mean": estimate, "median": median_estimate, "sum": sum_estimate}
 
 
 @dataclass(frozen=True)

@@ -35,8 +35,12 @@ class Stage:
     inputs: Mapping[str, str]
 
 
-def stages(cell: s.Cell) -> tuple[Stage, ...]:
+def stages(cell: s.AnyCell) -> tuple[Stage, ...]:
     """The phases that `cell` needs, in an order in which every input comes before its use."""
+    return _text_stages(cell) if isinstance(cell, s.TextCell) else _image_stages(cell)
+
+
+def _image_stages(cell: s.Cell) -> tuple[Stage, ...]:
     dataset, recipe = cell.dataset, cell.recipe
     side, channels = dataset.image_size, dataset.channels
     cheat = isinstance(cell.bridge, s.Oracle)
@@ -99,6 +103,43 @@ def _start(cell: s.Cell, knobs: s.Amortised) -> s.StartPhase:
     return s.StartPhase(model=cell.model, start=knobs, num_samples=cell.recipe.num_samples, optimiser=lossy)
 
 
+def _text_stages(cell: s.TextCell) -> tuple[Stage, ...]:
+    data, recipe, model = cell.dataset, cell.recipe, cell.model
+    cheat = isinstance(cell.bridge, s.Oracle)
+    base = {"base": "base"}
+    attack_inputs = {"base": "base", "publish": "publish", "prior": "prior"}
+    chain = [
+        Stage("proxy", s.TextProxyPhase(source=data.proxy, num_classes=data.num_classes), {}),
+        Stage("private", s.TextPrivatePhase(source=data.private, num_classes=data.num_classes), {"proxy": "proxy"}),
+        Stage("base", s.TextBasePhase(model=model, num_classes=data.num_classes), {"proxy": "proxy"}),
+        Stage("prior", s.TextPriorPhase(dataset=data), {"base": "base", "proxy": "proxy"}),
+        Stage("adapter", s.TextAdapterPhase(model=model, rank=cell.rank, lora=recipe.lora, seed=cell.seed), base),
+        Stage(
+            "victim",
+            s.TextVictimPhase(dataset=data, recipe=recipe, seed=cell.seed, num_secrets=cell.num_secrets),
+            {"base": "base", "adapter": "adapter", "private": "private"},
+        ),
+        Stage(
+            "publish",
+            s.PublishPhase(recipe=recipe, knowledge=cell.knowledge, exact_gradient=cheat),
+            {"victim": "victim"},
+        ),
+    ]
+    chain += [
+        Stage(
+            "attack",
+            s.TextAttackPhase(dataset=data, bridge=cell.bridge, inversion=cell.inversion, seed=cell.seed),
+            attack_inputs,
+        ),
+        Stage(
+            "score",
+            s.TextScorePhase(dataset=data),
+            {"attack": "attack", "victim": "victim", "base": "base", "prior": "prior"},
+        ),
+    ]
+    return tuple(chain)
+
+
 def run(spec: s.PhaseSpec, inputs: Mapping[str, Path], out: Path, progress: Progress) -> None:
     """Run one phase: read the folders in `inputs`, write its files and `facts.parquet` into the folder `out`.
 
@@ -151,6 +192,44 @@ def run(spec: s.PhaseSpec, inputs: Mapping[str, Path], out: Path, progress: Prog
 
             score.run(spec, inputs, out)
         case _:
+            _run_text(spec, inputs, out, progress)
+
+
+def _run_text(spec: s.TextPhaseSpec, inputs: Mapping[str, Path], out: Path, progress: Progress) -> None:
+    match spec:
+        case s.TextProxyPhase():
+            from bridge_core.phases import text_proxy
+
+            text_proxy.run(spec, out)
+        case s.TextPrivatePhase():
+            from bridge_core.phases import text_private
+
+            text_private.run(spec, inputs["proxy"], out)
+        case s.TextBasePhase():
+            from bridge_core.phases import text_base
+
+            text_base.run(spec, inputs["proxy"], out)
+        case s.TextPriorPhase():
+            from bridge_core.phases import text_prior
+
+            text_prior.run(spec, inputs["base"], inputs["proxy"], out)
+        case s.TextAdapterPhase():
+            from bridge_core.phases import text_adapter
+
+            text_adapter.run(spec, inputs["base"], out)
+        case s.TextVictimPhase():
+            from bridge_core.phases import text_victim
+
+            text_victim.run(spec, inputs, out, progress)
+        case s.TextAttackPhase():
+            from bridge_core.phases import text_attack
+
+            text_attack.run(spec, inputs, out, progress)
+        case s.TextScorePhase():
+            from bridge_core.phases import text_score
+
+            text_score.run(spec, inputs, out)
+        case _:
             assert_never(spec)
 
 
@@ -164,12 +243,17 @@ def _quiet_libraries() -> None:
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
 
 
-def check(cells: tuple[s.Cell, ...]) -> None:
+def check(cells: tuple[s.AnyCell, ...]) -> None:
     """Refuse what can be known to fail before anything is written: missing data, no matching module, too large a rank.
 
     Raises `InvalidInput` with found, wanted and remedy. Imports torch.
     """
-    from bridge_core.phases import preflight
-
     _quiet_libraries()
-    preflight.run(cells)
+    if images := [cell for cell in cells if isinstance(cell, s.Cell)]:
+        from bridge_core.phases import preflight
+
+        preflight.run(images)
+    if text := [cell for cell in cells if isinstance(cell, s.TextCell)]:
+        from bridge_core.phases import text_preflight
+
+        text_preflight.run(text)

@@ -13,7 +13,7 @@ from bridge_core import spec as s
 from bridge_core.errors import NotApplicable
 from bridge_core.evidence import Evidence, evidence_of, stacked
 from bridge_core.facts import Fact, write_facts
-from bridge_core.guess import guess_recipe
+from bridge_core.guess import guessed_recipe
 from bridge_core.inversion.gauss_newton import Begin, Search, Solution, gauss_newton
 from bridge_core.inversion.matching import Report, dlg, inverting_gradients
 from bridge_core.inversion.problem import Inverted, Problem
@@ -63,7 +63,7 @@ def prepare(spec: s.AttackPhase, inputs: Mapping[str, Path]) -> tuple[Problem, K
     """What is to be inverted, from what was published alone."""
     model, shape = load_base(spec.model, inputs["base"])
     told, releases = publish.read_told(inputs["publish"]), publish.read_releases(inputs["publish"])
-    recipes = [told.recipe or _guessed(release, told.num_samples) for release in releases]
+    recipes = [told.recipe or guessed_recipe(release, told.num_samples) for release in releases]
     pairs = zip(releases, recipes, strict=True)
     known = Known(spec, inputs, releases, recipes, [evidence_of(*one) for one in pairs] if _measures(spec) else [])
     labels = told.labels if told.labels is not None else torch.zeros(len(releases), told.num_samples, dtype=torch.int64)
@@ -74,10 +74,6 @@ def prepare(spec: s.AttackPhase, inputs: Mapping[str, Path]) -> tuple[Problem, K
 
 def _measures(spec: s.AttackPhase) -> bool:
     return not isinstance(spec.bridge, s.Oracle) or isinstance(spec.inversion, s.GaussNewton)
-
-
-def _guessed(release: Release, num_samples: int) -> s.Recipe:
-    return guess_recipe(release).recipe.model_copy(update={"num_samples": num_samples, "batch_size": num_samples})
 
 
 def _target(known: Known, pixels: int) -> tuple[dict[str, Tensor], dict[str, Tensor] | None, dict[str, Tensor] | None]:

@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from bridge_core import spec as s
-from bridge_core.phases import victim
+from bridge_core.phases import sealed
 from bridge_core.release import Release, read_release
 
 TOLD, GRADIENT = "told.json", "gradient.safetensors"
@@ -29,23 +29,23 @@ class Told:
 
 def run(spec: s.PublishPhase, victims: Path, out: Path) -> None:
     """Copy the adapter folders; tell what the suite says, and with `exact_gradient`, phase 0's cheat, the gradients."""
-    shutil.copytree(victims / victim.RELEASE, out / victim.RELEASE)
-    secrets = [victim.read_secret(victims, number) for number in range(len(list((out / victim.RELEASE).iterdir())))]
+    shutil.copytree(victims / sealed.RELEASE, out / sealed.RELEASE)
+    secrets = [sealed.unseal(victims, number) for number in range(len(sealed.releases(out)))]
     given = spec.knowledge.secret_labels == "given"
     told = {
         "recipe": s.content(spec.recipe) if spec.knowledge.optimiser == "given" else None,
         "num_samples": spec.recipe.num_samples,
-        "labels": [one.labels.tolist() for one in secrets] if given else None,
+        "labels": [tensors["labels"].tolist() for tensors, _ in secrets] if given else None,
     }
     (out / TOLD).write_text(json.dumps(told, indent=1))
     if spec.exact_gradient:
-        names = secrets[0].gradients
-        save_file({name: torch.stack([one.gradients[name] for one in secrets]) for name in names}, out / GRADIENT)
+        gradients = [one for _, one in secrets]
+        save_file({name: torch.stack([one[name] for one in gradients]) for name in gradients[0]}, out / GRADIENT)
 
 
 def read_releases(folder: Path) -> list[Release]:
     """All releases of a `publish` or `adapter` artefact."""
-    return [read_release(path) for path in sorted((folder / victim.RELEASE).iterdir())]
+    return [read_release(path) for path in sealed.releases(folder)]
 
 
 def read_told(folder: Path) -> Told:

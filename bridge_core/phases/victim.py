@@ -4,19 +4,15 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
-from torch import Tensor
 
 from bridge_core import spec as s
 from bridge_core.data import Images, read_images
 from bridge_core.errors import InvalidInput
 from bridge_core.facts import Fact, write_facts
 from bridge_core.models import load_base
-from bridge_core.phases import Progress, adapter, private
+from bridge_core.phases import Progress, adapter, private, sealed
 from bridge_core.seeding import generator
 from bridge_core.victim import Secret, train_victim
-
-RELEASE, SECRET = "release", "secret"
 
 
 def run(spec: s.VictimPhase, inputs: Mapping[str, Path], out: Path, progress: Progress) -> None:
@@ -25,10 +21,12 @@ def run(spec: s.VictimPhase, inputs: Mapping[str, Path], out: Path, progress: Pr
     choice = _choose(read_images(inputs["private"] / private.FILE), spec, shape.num_classes)
     facts: list[Fact] = []
     for number, part in enumerate(choice):
-        release = out / RELEASE / f"{number:03d}"
+        release = sealed.release_folder(out, number)
         fresh = inputs["adapter"] / adapter.FOLDER
         secret = train_victim(model, fresh, part.pixels.float() / 255, part.labels, spec.recipe, release)
-        _seal(secret, out / SECRET / f"{number:03d}.safetensors")
+        tensors = {"images": secret.images, "labels": secret.labels}
+        losses = torch.tensor(secret.losses, dtype=torch.float64)
+        sealed.seal(tensors | {"losses": losses}, secret.gradients, out, number)
         facts += [Fact("loss", loss, secret=number, step=i) for i, loss in enumerate(secret.losses)]
         progress(number + 1, spec.num_secrets, loss=secret.losses[-1])
     write_facts(facts, out)
@@ -36,8 +34,7 @@ def run(spec: s.VictimPhase, inputs: Mapping[str, Path], out: Path, progress: Pr
 
 def read_secret(victim: Path, number: int) -> Secret:
     """Open the sealed truth of one secret. Only scoring, and publishing what a suite discloses, may call this."""
-    tensors: dict[str, Tensor] = load_file(victim / SECRET / f"{number:03d}.safetensors")
-    gradients = {name.removeprefix("gradient/"): t for name, t in tensors.items() if name.startswith("gradient/")}
+    tensors, gradients = sealed.unseal(victim, number)
     return Secret(tensors["images"], tensors["labels"], gradients, tuple(tensors["losses"].tolist()))
 
 
@@ -51,10 +48,3 @@ def _choose(images: Images, spec: s.VictimPhase, num_classes: int) -> list[Image
         raise InvalidInput(found, "every label below the number of classes", "set `num_classes` of the data set")
     order = torch.randperm(len(images), generator=generator(spec.seed, "secret"))[:wanted]
     return [images[index] for index in order.reshape(spec.num_secrets, -1)]
-
-
-def _seal(secret: Secret, path: Path) -> None:
-    path.parent.mkdir(exist_ok=True)
-    losses = torch.tensor(secret.losses, dtype=torch.float64)
-    gradients = {f"gradient/{name}": g.contiguous() for name, g in secret.gradients.items()}
-    save_file({"images": secret.images, "labels": secret.labels, "losses": losses, **gradients}, path)

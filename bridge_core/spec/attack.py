@@ -133,7 +133,8 @@ class GaussNewton(Axis):
     start: Amortised = Amortised()
 
 
-AnyInversion = Annotated[Dlg | InvertingGradients | GaussNewton, Field(discriminator="kind")]
+ImageInversions = Dlg | InvertingGradients | GaussNewton
+AnyInversion = Annotated[ImageInversions, Field(discriminator="kind")]
 Inversion = Annotated[AnyInversion, BeforeValidator(kind_alone)]
 
 

@@ -71,7 +71,9 @@ Source = Annotated[AnySource, BeforeValidator(kind_alone)]
 
 
 class Dataset(Axis):
-    """A public proxy and a private source. Equal images never stand in both parts, even of one source."""
+    """A public proxy and a private source of images. Equal images never stand in both parts, even of one source."""
+
+    kind: Literal["images"] = "images"
 
     proxy: Source
     private: Source

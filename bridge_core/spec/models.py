@@ -67,5 +67,6 @@ class HubModel(Axis):
     target_modules: tuple[str, ...] = Field(default=("q_proj", "v_proj"), min_length=1)
 
 
-AnyModel = Annotated[Vit | ConvNet | ResNet18 | FolderModel | HubModel, Field(discriminator="kind")]
+ImageModels = Vit | ConvNet | ResNet18 | FolderModel | HubModel
+AnyModel = Annotated[ImageModels, Field(discriminator="kind")]
 Model = Annotated[AnyModel, BeforeValidator(kind_alone)]

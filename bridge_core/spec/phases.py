@@ -7,6 +7,7 @@ from bridge_core.spec.base import Spec
 from bridge_core.spec.data import Source
 from bridge_core.spec.models import Model
 from bridge_core.spec.recipe import AdamW, Lora, Recipe
+from bridge_core.spec.text import Corpus, TextBridge, TextInversion, TextModel, TextSource
 
 
 class ProxyPhase(Spec):
@@ -112,7 +113,75 @@ class ScorePhase(Spec):
     model: Model
 
 
-PhaseSpec = (
+class TextProxyPhase(Spec):
+    """The public part of a source of sentences."""
+
+    phase: Literal["text_proxy"] = "text_proxy"
+    source: TextSource
+    num_classes: int
+
+
+class TextPrivatePhase(Spec):
+    """The private part of a source of sentences; shares none with the proxy part."""
+
+    phase: Literal["text_private"] = "text_private"
+    source: TextSource
+    num_classes: int
+
+
+class TextBasePhase(Spec):
+    """The base language model with its tokenizer."""
+
+    phase: Literal["text_base"] = "text_base"
+    model: TextModel
+    num_classes: int
+
+
+class TextPriorPhase(Spec):
+    """What the proxy part says of token sequences: counts of tokens and of pairs."""
+
+    phase: Literal["text_prior"] = "text_prior"
+    dataset: Corpus
+
+
+class TextAdapterPhase(Spec):
+    """The fresh adapter of a language model, as PEFT initialises it."""
+
+    phase: Literal["text_adapter"] = "text_adapter"
+    model: TextModel
+    rank: int
+    lora: Lora
+    seed: int
+
+
+class TextVictimPhase(Spec):
+    """Adapters trained on secret sentences, with the sentences."""
+
+    phase: Literal["text_victim"] = "text_victim"
+    dataset: Corpus
+    recipe: Recipe
+    seed: int
+    num_secrets: int
+
+
+class TextAttackPhase(Spec):
+    """From release to sentences."""
+
+    phase: Literal["text_attack"] = "text_attack"
+    dataset: Corpus
+    bridge: TextBridge
+    inversion: TextInversion
+    seed: int
+
+
+class TextScorePhase(Spec):
+    """Sentences against truth, with the controls."""
+
+    phase: Literal["text_score"] = "text_score"
+    dataset: Corpus
+
+
+ImagePhaseSpec = (
     ProxyPhase
     | PrivatePhase
     | BasePhase
@@ -125,3 +194,14 @@ PhaseSpec = (
     | AttackPhase
     | ScorePhase
 )
+TextPhaseSpec = (
+    TextProxyPhase
+    | TextPrivatePhase
+    | TextBasePhase
+    | TextPriorPhase
+    | TextAdapterPhase
+    | TextVictimPhase
+    | TextAttackPhase
+    | TextScorePhase
+)
+PhaseSpec = ImagePhaseSpec | TextPhaseSpec

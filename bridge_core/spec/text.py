@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
+from bridge_core.spec.attack import Direct, Mlp, Oracle, Projection, Ridge, RowMmse
 from bridge_core.spec.base import Axis, Spec, kind_alone
 
 
@@ -157,4 +158,21 @@ class TextHub(Axis):
     target_modules: Targets = None
 
 
-TextModel = TinyText | MiniLm | SmolLm2 | TextFolder | TextHub
+TextModels = TinyText | MiniLm | SmolLm2 | TextFolder | TextHub
+TextModel = Annotated[Annotated[TextModels, Field(discriminator="kind")], BeforeValidator(kind_alone)]
+
+
+class Span(Axis):
+    """The span certificate: tokens that the released B itself proves, put together into sentences (DAGER's way)."""
+
+    kind: Literal["span"] = "span"
+    beam: int = Field(default=16, ge=1, le=4096)
+    """Prefixes that are followed at a time, where the order has to be found."""
+
+
+TextInversions = Span
+TextInversion = Annotated[TextInversions, BeforeValidator(kind_alone)]
+TextBridge = Annotated[
+    Annotated[Oracle | Projection | RowMmse | Ridge | Mlp | Direct, Field(discriminator="kind")],
+    BeforeValidator(kind_alone),
+]

@@ -38,7 +38,12 @@ class Batch:
 
 
 def encode(language: Language, sentences: Sentences, corpus: t.Corpus) -> Batch:
-    """All sentences of `sentences` that the corpus lets in, cut to `max_tokens`.
+    """All sentences of `sentences` that the corpus lets in, as `encode_rows` gives them."""
+    return encode_rows(language, sentences, corpus)[0]
+
+
+def encode_rows(language: Language, sentences: Sentences, corpus: t.Corpus) -> tuple[Batch, Int64[Tensor, "n"]]:
+    """All sentences of `sentences` that the corpus lets in, cut to `max_tokens`, and the rows they come from.
 
     A causal model's sentences end with the end-of-text token, as in fine-tuning: the last token of a sentence is input
     of no prediction otherwise. Texts of the same ids come once.
@@ -53,7 +58,8 @@ def encode(language: Language, sentences: Sentences, corpus: t.Corpus) -> Batch:
         whole = tuple([*ids, *end])
         if corpus.min_tokens <= len(whole) <= corpus.max_tokens:
             kept.setdefault(whole, row)
-    return padded([list(ids) for ids in kept], sentences.labels[list(kept.values())], language.pad)
+    rows = torch.tensor(list(kept.values()), dtype=torch.int64)
+    return padded([list(ids) for ids in kept], sentences.labels[rows], language.pad), rows
 
 
 def padded(sentences: list[list[int]], labels: Int64[Tensor, "n"], pad: int) -> Batch:

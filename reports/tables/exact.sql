@@ -3,7 +3,7 @@ WITH verdicts AS (
     SELECT cell_id, secret, any_value(value) AS verdict
     FROM measured WHERE stage = 'attack' AND name = 'verdict' GROUP BY cell_id, secret
 ),
-scored AS (SELECT * FROM chosen LEFT JOIN scores USING (cell_id) LEFT JOIN verdicts USING (cell_id, secret)),
+scored AS (SELECT * FROM image_cells LEFT JOIN scores USING (cell_id) LEFT JOIN verdicts USING (cell_id, secret)),
 controls AS (
     SELECT model, dataset, prior, recipe, knowledge, inversion, rank, seed, secret,
         any_value(psnr_mean_image) AS psnr_mean_image, any_value(psnr_start) AS psnr_start,

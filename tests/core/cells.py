@@ -33,7 +33,7 @@ def inputs_of(stage: phases.Stage, folder: Path) -> dict[str, Path]:
     return {role: folder / name for role, name in stage.inputs.items()}
 
 
-def run_cell(cell: s.Cell, folder: Path) -> Mapping[str, phases.Stage]:
+def run_cell(cell: s.AnyCell, folder: Path) -> Mapping[str, phases.Stage]:
     """Run the stages of `cell`, each into the folder of its name; a folder that is there is kept."""
     stages = {stage.name: stage for stage in phases.stages(cell)}
     for name, stage in stages.items():

@@ -8,7 +8,7 @@ import pytest
 from benchmark.suite import LabelledCell
 from benchmark.warehouse import build_warehouse
 from bridge_core import spec as s
-from tests.synthetic_store import Filler, cells, filled_store
+from tests.synthetic_store import Filler, cells, filled_store, text_cells
 
 BRIDGES = (s.Projection(), s.RowMmse(), s.Ridge(), s.Mlp(), s.Direct(), s.Oracle())
 
@@ -18,6 +18,16 @@ def warehouse(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Every bridge at two ranks, three seeds, three secrets: all done."""
     folder = tmp_path_factory.mktemp("store")
     filler = filled_store(folder / "store", cells(bridges=BRIDGES))
+    build_warehouse(filler.store, filler.graph, folder / "w.duckdb")
+    return folder / "w.duckdb"
+
+
+@pytest.fixture(scope="session")
+def text_warehouse(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Text: two recipes and bridges at two ranks, three seeds, four secrets, the last without a mark: all done."""
+    folder = tmp_path_factory.mktemp("store")
+    recipes = (s.Recipe(), s.Recipe(optimiser=s.AdamW(), steps=2))
+    filler = filled_store(folder / "store", text_cells(recipes=recipes))
     build_warehouse(filler.store, filler.graph, folder / "w.duckdb")
     return folder / "w.duckdb"
 

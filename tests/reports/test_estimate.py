@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from reports.estimate import estimate, half_width
+from reports.estimate import estimate, half_width, sum_estimate
 
 REALS = st.floats(-1e6, 1e6, allow_nan=False)
 
@@ -58,3 +58,12 @@ def test_an_exact_reconstruction_is_infinite_and_gets_no_interval():
     found = estimate({0: [math.inf], 1: [20.0]})
     assert found is not None
     assert (found.mean, found.half_width) == (math.inf, None)
+
+
+def test_a_sum_is_over_all_units_of_all_seeds():
+    found = sum_estimate({0: [1.0, 0.0], 1: [2.0], 2: []})
+    assert found is not None
+    assert (found.mean, found.half_width, found.num_seeds) == (3.0, None, 2)
+    assert sum_estimate({0: []}) is None
+    unknown = sum_estimate({0: [1.0], 1: [math.nan]})
+    assert unknown is not None and math.isnan(unknown.mean)

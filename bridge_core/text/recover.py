@@ -1,0 +1,142 @@
+"""What the attacks on text hand over, and the best guess where nothing is certain."""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from jaxtyping import Float64
+from torch import Tensor
+
+from bridge_core.errors import NotApplicable
+from bridge_core.spec import text as t
+from bridge_core.text.assembly import assemble
+from bridge_core.text.models import FirstInputs, Language
+from bridge_core.text.span import Certificate, Probe, by_token, certify, ranking
+
+EXACT, PARTLY, NOTHING = 2, 1, 0
+"""Verdicts: every sentence proved, some token proved, no token proved."""
+MOST_RANKED, DEFAULT_LENGTH = 1000, 16
+
+
+@dataclass(frozen=True)
+class Recovered:
+    """What an attack makes of one release, with its own opinion of it."""
+
+    sentences: list[list[int]]
+    """Token ids, special ones with them; a best guess unless `sure`."""
+    sure: list[bool]
+    residuals: list[float]
+    certified: list[tuple[int, int]]
+    """Token and position (0 throughout where the first block is not told of positions)."""
+    ranked: list[int]
+    """The likeliest tokens, best first."""
+    verdict: int
+    why: str
+    """Why nothing is certain; empty where something is."""
+    rank: int
+    gap: float
+    stranger: float
+    tests: int
+    """How many pairs of token and position were tested."""
+
+
+def recover(
+    language: Language,
+    probes: Mapping[int, Sequence[Probe]],
+    errors: Mapping[str, Float64[Tensor, "out"]],
+    table: FirstInputs,
+    num_samples: int,
+    knobs: t.Span,
+) -> Recovered:
+    """Certify tokens by the first block's probes and put them together, by the next blocks' too; else rank them.
+
+    `errors` are what each module's rows were divided by.
+    """
+    known = _known(language, table)
+    scores = ranking(probes[0], table)
+    order = by_token(scores)
+    tests = len(table.tokens) * len(table.positions)
+    try:
+        found = certify(probes[0], table, known)
+    except NotApplicable as reason:
+        guesses = best_guesses(language, scores, table, num_samples, DEFAULT_LENGTH)
+        return _uncertain(guesses, order, str(reason), 0, math.nan, tests)
+    ids, positions = found.certified()
+    if not len(ids):
+        guesses = best_guesses(language, scores, table, num_samples, max(2, found.rank // num_samples))
+        why = f"rank {found.rank}, but no token of this vocabulary fits: another base model, or another tokenizer?"
+        return _uncertain(guesses, order, why, found.rank, found.gap, tests)
+    sentences = assemble(language, probes, found, table, num_samples, knobs.beam, errors)
+    sure = [one.sure for one in sentences]
+    return Recovered(
+        [one.ids for one in sentences],
+        sure,
+        [one.residual for one in sentences],
+        list(zip(ids.tolist(), positions.tolist(), strict=True)),
+        _certified_first(found, order),
+        EXACT if sure and all(sure) and len(sure) == num_samples else PARTLY,
+        "",
+        found.rank,
+        found.gap,
+        found.stranger,
+        tests,
+    )
+
+
+def best_guesses(
+    language: Language, scores: Float64[Tensor, "v p"], table: FirstInputs, num_samples: int, length: int
+) -> list[list[int]]:
+    """A sentence for each sample from the ranking alone: the n-th best token of each position, up to the likeliest end.
+
+    Without positions it is the `length` best tokens in no order, dealt out to the samples.
+    """
+    best = scores.topk(num_samples, dim=0, largest=False).indices
+    if not table.placed:
+        dealt = by_token(scores)[: length * num_samples].reshape(num_samples, -1)
+        return dealt.tolist()
+    end = language.end
+    length = 1 + int(scores[end, 1:].argmin()) + 1 if end is not None else length
+    return [[*row[: length - 1], row[length - 1] if end is None else end] for row in best.tolist()]
+
+
+def save_recovered(found: Sequence[Recovered], path: Path) -> None:
+    """Write as JSON."""
+    path.write_text(json.dumps([asdict(one) for one in found]))
+
+
+def read_recovered(path: Path) -> list[Recovered]:
+    """Read what `save_recovered` wrote."""
+    rows = json.loads(path.read_text())
+    return [Recovered(**row | {"certified": [(i, p) for i, p in row["certified"]]}) for row in rows]
+
+
+def _known(language: Language, table: FirstInputs) -> Float64[Tensor, "n d"] | None:
+    """The first token of every sentence, where a tokenizer puts one."""
+    begin = language.begin
+    return None if begin is None else table.at(torch.tensor([begin]), torch.tensor([0]))
+
+
+def _uncertain(guesses: list[list[int]], order: Tensor, why: str, rank: int, gap: float, tests: int) -> Recovered:
+    nothing = len(guesses)
+    return Recovered(
+        guesses,
+        [False] * nothing,
+        [math.nan] * nothing,
+        [],
+        order[:MOST_RANKED].tolist(),
+        NOTHING,
+        why,
+        rank,
+        gap,
+        math.nan,
+        tests,
+    )
+
+
+def _certified_first(found: Certificate, order: Tensor) -> list[int]:
+    first = list(dict.fromkeys(found.certified()[0].tolist()))
+    held = set(first)
+    return [*first, *(token for token in order[:MOST_RANKED].tolist() if token not in held)][:MOST_RANKED]
