@@ -72,8 +72,9 @@ def escape(text: object) -> str:
 
 def breakable(word: str) -> Markup:
     """`word` as `escape` prints it, in pieces between which a line may end."""
-    starts = range(0, len(word), UNBROKEN)
-    return Markup(r"\allowbreak{}".join(_piece(word[start : start + UNBROKEN]) for start in starts))
+    letters = CONTROL.sub(" ", word)
+    pieces = (letters[start : start + UNBROKEN] for start in range(0, len(letters), UNBROKEN))
+    return Markup(r"\allowbreak{}".join(map(_piece, pieces)))
 
 
 def _piece(letters: str) -> str:

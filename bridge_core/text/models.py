@@ -271,11 +271,21 @@ def _pretrained(
     except (OSError, ValueError, ImportError) as error:
         reason = str(error).strip().splitlines()[0][:200]
         raise UnknownName(f"{name} can not be loaded as a language model ({reason})", "", remedy) from error
+    if gguf_file and not outline:
+        _forget_quantisation(model)
     _check_tokenizer(tokenizer, model, name)
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     model.config.pad_token_id = tokenizer.pad_token_id
     return Language(model, tokenizer, family, task)
+
+
+def _forget_quantisation(model: Any) -> None:
+    """GGUF weights are dequantised as they are read: the model is a plain one that can be saved."""
+    model.hf_quantizer = None
+    model.is_quantized = False
+    if hasattr(model.config, "quantization_config"):
+        del model.config.quantization_config
 
 
 def _family(config: Any, name: str) -> Family:
