@@ -229,13 +229,13 @@ def text_scores(share: float, marked: bool) -> dict[str, float]:
 
 
 def write_sentences(cell: s.TextCell, folder: Path, share_of: Callable[[s.AnyCell, int], float] = token_share) -> None:
-    """`sentences.json` of a score: the first words of each sentence come back, the others as `the`."""
+    """`sentences.json` of a score: the first words of each sentence come back, the others as `xx`."""
     shown: list[dict[str, object]] = []
     for secret in range(cell.num_secrets):
         truth, share = SENTENCES[secret % len(SENTENCES)], share_of(cell, secret)
         words = truth.split()
         kept = round(share * len(words)) if math.isfinite(share) else 0
-        recovered = " ".join([*words[:kept], *["the"] * (len(words) - kept)])
+        recovered = " ".join([*words[:kept], *["xx"] * (len(words) - kept)])
         verdict = 2 if share == 1 else int(share > 0)
         shown.append(
             {

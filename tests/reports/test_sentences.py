@@ -42,7 +42,7 @@ def test_truth_stands_beside_what_came_back_of_it(text_warehouse):
     assert words(example, "truth") == SENTENCES[1]
     kept = round(token_share(cell, 1) * len(SENTENCES[1].split()))
     missing = [word.missing for word in example.lines["truth"]]
-    assert missing[:kept] == [False] * kept and all(missing[kept + 1 :])
+    assert missing == [place >= kept for place in range(len(missing))]
     assert words(example, "language model") == "the of the"
     assert "bridge direct" in found.caption and "seed 0" in found.caption
 
@@ -129,7 +129,13 @@ def test_hostile_sentences_are_printed_letter_by_letter(build, tmp_path):
     path = build(text_cells(bridges=(s.Direct(),), ranks=(2,), seeds=(0,), num_secrets=1))
     for file in (tmp_path / "store").glob("artefacts/*/*/sentences.json"):
         (one,) = json.loads(file.read_text())
-        hostile = (*HOSTILE, "‮gnp.exe\u2028''x'' ,,y,, <<z>> ?` !`", "漢" * 300, "W" * 300, "\x00\x1b]0;title\x07")
+        hostile = (
+            *HOSTILE,
+            "\u202egnp.exe\u2028''x'' ,,y,, <<z>> ?` !`",
+            "漢" * 300,
+            "W" * 300,
+            "\x00\x1b]0;title\x07",
+        )
         wanted = [one | {"secret": i, "truth": [text], "recovered": [text]} for i, text in enumerate(hostile)]
         file.write_text(json.dumps(wanted))
     write_report(path, "synthetic", tmp_path / "out")
@@ -141,7 +147,7 @@ def test_hostile_sentences_are_printed_letter_by_letter(build, tmp_path):
     assert flat.count("[U+6F22]") > 8
     markdown = (tmp_path / "out" / "sentences.md").read_text()
     assert not re.search(r"(?<!\\)(<script|\]\(javascript)", markdown)
-    assert not set(markdown) & set("\x00\x07\x1b‮\u2028")
+    assert not set(markdown) & set("\x00\x07\x1b\u202e\u2028")
     again = write_report(path, "synthetic", tmp_path / "again")
     for file in again:
         assert file.read_bytes() == (tmp_path / "out" / file.name).read_bytes()

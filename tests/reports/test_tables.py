@@ -187,7 +187,8 @@ def test_declared_tables_have_the_columns_they_need():
 def test_reports_import_none_of_the_other_packages():
     program = (
         "import sys, reports; light = set(sys.modules); import reports.composition, reports.psnr_figure, "
-        "reports.reconstruction_figure, reports.sentence_examples, reports.text_figure; heavy = {'duckdb', 'matplotlib', 'scipy', 'jinja2', 'pydantic'} & light; "
+        "reports.reconstruction_figure, reports.sentence_examples, reports.text_figure; "
+        "heavy = {'duckdb', 'matplotlib', 'scipy', 'jinja2', 'pydantic'} & light; "
         "ours = [m for m in sys.modules if m.split('.')[0] in ('benchmark', 'bridge_core', 'torch', 'mlflow')]; "
         "sys.exit(str((heavy, ours)) if heavy or ours else 0)"
     )
