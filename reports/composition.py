@@ -109,8 +109,8 @@ def _draw(reader: Reader, printed: list[Printed], out: Path) -> Iterator[tuple[F
     for one in printed:
         if one.table.name == "bridges_by_rank":
             yield draw_psnr(one.table, out)
-        elif one.table.name == "text_tokens":
-            yield draw_tokens(one.table, out)
+        elif one.table.name == "text_certificates" and (drawn := draw_tokens(one.table, out)):
+            yield drawn
 
 
 def _overview(suite: str, standing: Standing, texts: list[str], figures: list[Figure]) -> str:

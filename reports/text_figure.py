@@ -1,9 +1,9 @@
-"""Where each route ends: the share of tokens recovered by recipe, a panel a rank, a mark a bridge."""
+"""Where each route ends: the share of tokens recovered, a row a recipe and rank, a mark a bridge."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -14,115 +14,130 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 NAME = "tokens_by_recipe"
-MOST_COLUMNS = 4
-ROW_HEIGHT, FRAME_HEIGHT, LEGEND_HEIGHT, MOST_HEIGHT = 0.16, 0.5, 0.45, 8.5
-"""Inches: of a mark with its share of the gap between recipes, of a panel's title and axis, of the legend, of all."""
+MARK_HEIGHT, ROW_HEIGHT, FRAME_HEIGHT, LEGEND_HEIGHT, MOST_HEIGHT = 0.1, 0.1, 0.25, 0.65, 8.5
+"""Inches: of a mark, of the gap between rows, of a panel's title, of what stands under all panels, of the figure."""
 UNIGRAM = ("unigram",)
-FILLING = 0.7
-"""Of the distance between two recipes, how much their marks take."""
+RING, DOT = 5.5, 2.6
+"""Sizes of the marks of what is certified and of what is ranked first, so that both are seen where they meet."""
+
+
+class Mark(NamedTuple):
+    """One bridge in one row."""
+
+    line: Line
+    entry: Entry
 
 
 class Panel(NamedTuple):
-    """Recipe -> its lines, at one rank."""
+    """Recipe and rank -> marks."""
 
     title: str
-    rank: str
-    recipes: dict[str, list[Line]]
+    rows: dict[str, list[Mark]]
+
+    @property
+    def height(self) -> float:
+        """Inches without title and axis."""
+        return sum(ROW_HEIGHT + MARK_HEIGHT * len(_bridges(marks)) for marks in self.rows.values())
 
 
-def draw_tokens(table: Table, folder: Path) -> tuple[Figure, list[Path]]:
-    """Draw the table `text_tokens`; the figure and its files."""
+def draw_tokens(table: Table, folder: Path) -> tuple[Figure, list[Path]] | None:
+    """Draw the table `text_certificates`; the figure and its files, None where nothing of it was measured."""
     from matplotlib import pyplot
 
     panels, common = _panels(table)
-    results = _names(panels, "result")
-    columns = math.ceil(len(table.spread) / math.ceil(len(table.spread) / MOST_COLUMNS))
-    rows = math.ceil(len(panels) / columns)
+    if not panels:
+        return None
+    results = list(dict.fromkeys(mark.line.names[0] for mark in _marks(panels) if mark.line.role == "result"))
+    heights = [panel.height for panel in panels]
     with paper_style():
-        size = (min(TEXT_WIDTH, 2.4 * columns + 1.4), _height(panels, rows))
-        canvas, axes = pyplot.subplots(rows, columns, figsize=size, squeeze=False, layout="constrained")
-        for place, axis in enumerate(axes.flat):
-            if place < len(panels):
-                on_left = panels[place - 1] if place % columns else None
-                named = on_left is None or list(on_left.recipes) != list(panels[place].recipes)
-                _draw_panel(axis, panels[place], results, named)
-            else:
-                axis.set_axis_off()
+        size = (TEXT_WIDTH, min(MOST_HEIGHT, sum(heights) + FRAME_HEIGHT * len(panels) + LEGEND_HEIGHT))
+        canvas, axes = pyplot.subplots(
+            len(panels), figsize=size, squeeze=False, sharex=True, height_ratios=heights, layout="constrained"
+        )
+        for axis, panel in zip(axes.flat, panels, strict=True):
+            _draw_panel(axis, panel, results)
+        axes[-1, 0].set_xlabel("share of tokens (dot: ranked first; ring: certified)")
         handles = {handle.get_label(): handle for axis in axes.flat for handle in axis.get_legend_handles_labels()[0]}
-        below: dict[str, Any] = {"loc": "outside lower center", "ncols": min(6, len(handles) or 1), "frameon": False}
-        below |= {"title": "full: ranked first; hollow: certified", "title_fontsize": 7}
+        below: dict[str, Any] = {"loc": "outside lower center", "ncols": min(8, len(handles) or 1), "frameon": False}
         canvas.legend(handles.values(), handles.keys(), columnspacing=1.2, handletextpad=0.5, **below)
         paths = save(canvas, folder, NAME)
     return Figure(NAME, _caption(common)), paths
 
 
 def _panels(table: Table) -> tuple[list[Panel], str]:
-    """A panel a block, knowledge and rank, titled by what tells it from the others; and what is common to all."""
+    """A panel a block, told and inversion, titled by what tells it from the others; and what is common to all."""
     told = table.declaration
-    recipe, knowledge = list(told.sections).index("recipe"), list(told.sections).index("knowledge")
-    headers = (*told.blocks.values(), told.sections["knowledge"].lower())
-    groups: dict[tuple[str, ...], dict[str, list[Line]]] = {}
+    places = {column: place for place, column in enumerate(told.sections)}
+    headers = (*told.blocks.values(), told.sections["knowledge"].lower(), told.spread.column)
+    groups: dict[tuple[str, ...], dict[tuple[str, str], list[Mark]]] = {}
     for block in table.blocks:
         for line in block.lines:
-            group = groups.setdefault((*block.heading.values(), line.section[knowledge]), {})
-            group.setdefault(line.section[recipe], []).append(line)
+            row = (line.section[places["recipe"]], line.section[places["rank"]])
+            for value, entry in line.entries.items():
+                if any(entry.estimates.values()):
+                    group = groups.setdefault((*block.heading.values(), line.section[places["knowledge"]], value), {})
+                    group.setdefault(row, []).append(Mark(line, entry))
     varies = [len(set(values)) > 1 for values in zip(*groups, strict=True)]
+    ranks = {rank for group in groups.values() for _, rank in group}
 
-    def named(values: tuple[str, ...], wanted: bool) -> str:
+    def named(values: tuple[str, ...], wanted: bool) -> Iterable[str]:
         triples = zip(headers, values, varies, strict=True)
-        return ", ".join(f"{header} {value}" for header, value, differs in triples if differs is wanted)
+        return (f"{header} {value}" for header, value, differs in triples if differs is wanted)
 
     panels = [
-        Panel(", ".join(filter(None, (named(values, True), f"rank {rank}"))), rank, recipes)
-        for values, recipes in groups.items()
-        for rank in table.spread
+        Panel(
+            ", ".join(named(values, True)),
+            {recipe if len(ranks) == 1 else f"{recipe}, r = {rank}": marks for (recipe, rank), marks in group.items()},
+        )
+        for values, group in groups.items()
     ]
-    return panels, named(next(iter(groups)), False)
+    of_all = named(next(iter(groups)), False) if groups else ()
+    return panels, ", ".join((*of_all, *(f"rank {rank}" for rank in ranks if len(ranks) == 1)))
 
 
-def _height(panels: Sequence[Panel], rows: int) -> float:
-    tallest = max(sum(map(len, panel.recipes.values())) for panel in panels)
-    return min(MOST_HEIGHT, rows * (tallest * ROW_HEIGHT + FRAME_HEIGHT) + LEGEND_HEIGHT)
+def _marks(panels: Sequence[Panel]) -> Iterable[Mark]:
+    return (mark for panel in panels for marks in panel.rows.values() for mark in marks)
 
 
-def _names(panels: Sequence[Panel], role: str) -> list[str]:
-    lines = (line for panel in panels for lines in panel.recipes.values() for line in lines)
-    return list(dict.fromkeys(line.names[0] for line in lines if line.role == role))
+def _bridges(marks: Sequence[Mark]) -> list[Mark]:
+    return [mark for mark in marks if mark.line.names != UNIGRAM]
 
 
-def _draw_panel(axis: Axes, panel: Panel, results: Sequence[str], named: bool) -> None:
-    for height, lines in enumerate(panel.recipes.values()):
-        marked = [line for line in lines if line.names != UNIGRAM]
-        for line in lines:
-            entry = line.entries.get(panel.rank)
-            if entry and line.names == UNIGRAM:
-                _draw_unigram(axis, entry, height)
-            elif entry:
-                aside = (marked.index(line) + 0.5) / len(marked) - 0.5
-                _draw_bridge(axis, entry, height + FILLING * aside, _look(line, results), line.names[0])
+def _draw_panel(axis: Axes, panel: Panel, results: Sequence[str]) -> None:
+    top, middles = 0.0, list[float]()
+    for marks in panel.rows.values():
+        bridges = _bridges(marks)
+        height = ROW_HEIGHT + MARK_HEIGHT * len(bridges)
+        middles.append(top + height / 2)
+        for entry in (mark.entry for mark in marks if mark.line.names == UNIGRAM):
+            _draw_unigram(axis, entry, (top + 0.02, top + height - 0.02))
+        for place, mark in enumerate(bridges):
+            level = top + ROW_HEIGHT / 2 + MARK_HEIGHT * (place + 0.5)
+            _draw_bridge(axis, mark, level, _look(mark.line, results))
+        top += height
     axis.set_title(plain(panel.title))
     axis.set_xlim(-0.03, 1.03)
-    axis.set_xlabel("share of tokens")
-    axis.set_ylim(len(panel.recipes) - 0.5, -0.5)
-    axis.set_yticks(range(len(panel.recipes)), [plain(recipe) for recipe in panel.recipes] if named else [])
+    axis.set_ylim(top, 0)
+    axis.set_yticks(middles, [plain(row) for row in panel.rows])
     axis.tick_params(axis="y", length=0)
 
 
-def _draw_unigram(axis: Axes, entry: Entry, height: float) -> None:
+def _draw_unigram(axis: Axes, entry: Entry, ends: tuple[float, float]) -> None:
     if (recall := _mean(entry, "recall_ranked")) is not None:
-        ends = (height - FILLING / 2, height + FILLING / 2)
-        axis.plot([recall, recall], ends, color=GREY, linestyle="--", zorder=1, label=UNIGRAM[0])
+        axis.plot([recall, recall], ends, color=GREY, linewidth=1.4, zorder=1, label=UNIGRAM[0])
 
 
-def _draw_bridge(axis: Axes, entry: Entry, height: float, look: dict[str, Any], name: str) -> None:
-    """A full mark for what is ranked first, a hollow one for what is certified, and a line between."""
-    ranked, certified = _mean(entry, "recall_ranked"), _mean(entry, "certified")
+def _draw_bridge(axis: Axes, mark: Mark, level: float, look: dict[str, Any]) -> None:
+    """A dot for what is ranked first, a ring for what is certified, and a line between."""
+    ranked, certified = _mean(mark.entry, "recall_ranked"), _mean(mark.entry, "certified")
     if ranked is not None and certified is not None:
-        axis.plot([ranked, certified], [height, height], color=look["color"], linewidth=0.6, zorder=2)
-    if ranked is not None:
-        axis.plot([ranked], [height], linestyle="", label=plain(name), zorder=3, **look)
+        axis.plot([ranked, certified], [level, level], color=look["color"], linewidth=0.6, zorder=2)
     if certified is not None:
-        axis.plot([certified], [height], linestyle="", zorder=4, markerfacecolor="white", **look)
+        ring: dict[str, Any] = {**look, "markersize": RING, "markeredgewidth": 0.8}
+        axis.plot([certified], [level], linestyle="", zorder=3, markerfacecolor="white", clip_on=False, **ring)
+    if ranked is not None:
+        dot: dict[str, Any] = {**look, "markersize": DOT, "label": plain(mark.line.names[0])}
+        axis.plot([ranked], [level], linestyle="", zorder=4, clip_on=False, **dot)
 
 
 def _mean(entry: Entry, measure: str) -> float | None:
@@ -141,7 +156,7 @@ def _look(line: Line, results: Sequence[str]) -> dict[str, Any]:
 def _caption(common: str) -> str:
     return (
         f"Where each route ends: share of the secrets' tokens recovered, by recipe and rank"
-        f"{f' ({common})' if common else ''}. Full marks: tokens among the first n of the attack's ranking, n as many "
-        "as the secret has; hollow: tokens certified. Dashed: the proxy's most frequent tokens, without a release. "
-        "Black: the oracle, which no attacker has."
+        f"{f' ({common})' if common else ''}. Dots: tokens among the first n of the attack's ranking, n as many as the "
+        "secret has; rings: tokens certified. Grey line: the proxy's most frequent tokens, without a release. Black: "
+        "the oracle, which no attacker has."
     )

@@ -12,8 +12,9 @@ their gradients: it is left open until all of its places are known.
 
 import heapq
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import torch
@@ -101,8 +102,9 @@ def order_of(queries: Queries) -> Order | None:
     Repeated tokens make it easier to explain a gradient: each has to buy a factor of ten of what is left.
     """
     best: Order | None = None
+    left = cache(queries.left)
     for limit in LIMITS:
-        found = _search(queries, limit)
+        found = _search(len(queries.ids), left, limit)
         order = None if found is None else _judged(queries, found)
         if order is not None and (best is None or order.cost < best.cost):
             best = order
@@ -141,9 +143,9 @@ def _rotation(language: Language, length: int, width: int) -> tuple[Float64[Tens
     return cosine[0].double() / scale, sine[0].double() / scale
 
 
-def _search(queries: Queries, limit: float) -> tuple[int, ...] | None:
+def _search(num_tokens: int, left: Callable[[tuple[int, ...], int], float], limit: float) -> tuple[int, ...] | None:
     """Best first: prefixes by how many of their tokens are explained, less those that are open."""
-    everything = frozenset(range(len(queries.ids)))
+    everything = frozenset(range(num_tokens))
     waiting: list[tuple[float, tuple[int, ...], frozenset[int]]] = [(0.0, (), frozenset())]
     for _ in range(MOST_PREFIXES):
         if not waiting:
@@ -152,7 +154,7 @@ def _search(queries: Queries, limit: float) -> tuple[int, ...] | None:
         if closed == everything:
             return prefix
         for token in everything - closed:
-            if queries.left(prefix, token) < limit:
+            if left(prefix, token) < limit:
                 heapq.heappush(waiting, (cost - CLOSING, (*prefix, token), closed | {token}))
             elif len(prefix) - len(closed) < MOST_REPEATS and (not prefix[2:] or set(prefix[-MOST_IN_A_ROW:]) & closed):
                 heapq.heappush(waiting, (cost + OPENING, (*prefix, token), closed))

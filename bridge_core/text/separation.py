@@ -96,19 +96,33 @@ class Separation:
                 failures = 0 if len(found) > before else failures + bool(ends)
 
     def _behind(self, anchor: int, last: int | None, *, likely: bool) -> list[int]:
-        """The ends behind an anchor, first the one at the place `last`, which would account for all tokens."""
+        """The ends behind an anchor, far ones first but for the one at `last`, which would account for all tokens."""
         position = self.contexts.positions.tolist()
-        behind = [end for end in self.ends if position[end] > position[anchor]]
+        behind = sorted((end for end in self.ends if position[end] > position[anchor]), key=lambda end: -position[end])
         fitting = [end for end in behind if position[end] == last]
         return fitting + [end for end in behind if end not in fitting and bool(self.likely[end]) is likely]
 
     def _around(self, anchor: int, ends: Sequence[int]) -> Iterator[Trial]:
         """The sentences that hold `anchor`, to one end after the other until one is a member."""
         for end in ends:
-            trial = self.between(anchor, end)
-            yield trial
+            trial = self._shortened(self.between(anchor, end))
+            if anchor in trial.pairs:
+                yield trial
             if self.member(trial):
                 return
+
+    def _shortened(self, trial: Trial) -> Trial:
+        """The sentence, or its beginning up to an earlier end if that is a member: few tokens too many do not show."""
+        position = self.contexts.positions.tolist()
+        earlier = [end for end in self.ends if 1 < position[end] < len(trial.pairs) - 1]
+        if self.member(trial) or not earlier:
+            return trial
+        starts = [torch.tensor([*trial.pairs[: position[end]], end]) for end in earlier]
+        shorter = pad_sequence(starts, batch_first=True, padding_value=NONE)
+        worst = self.contexts.sentences(shorter).nan_to_num(0).amax(1)
+        best = int(worst.argmin())
+        start = Trial(tuple(starts[best].tolist()), self.contexts.sentences(starts[best][None])[0])
+        return start if self.member(start) else trial
 
     def between(self, anchor: int, end: int) -> Trial:
         """The best sentence found that holds `anchor` and ends with `end`."""
@@ -175,7 +189,7 @@ def separation_of(contexts: Contexts, end: int, flow: Flow | None, num_samples: 
     crowd = torch.bincount(contexts.positions)[contexts.positions]
     inner = torch.nonzero((contexts.positions > 0) & ~ending & likely).flatten().tolist()
     order = sorted(inner, key=lambda pair: (-float(lengths[pair]), int(crowd[pair]), int(contexts.positions[pair])))
-    unbroken = torch.bincount(contexts.positions, minlength=1).cumprod(0)[contexts.positions] > 0
+    unbroken = (torch.bincount(contexts.positions) > 0).cumprod(0)[contexts.positions] > 0
     ends = torch.nonzero(ending & unbroken).flatten().tolist()
     ends = sorted(ends, key=lambda pair: (-float(lengths[pair]), -float(plain[pair]), int(contexts.positions[pair])))
     return Separation(contexts, tuple(ends), likely, tuple(order), _typical(contexts, likely & ~ending))

@@ -118,7 +118,7 @@ def test_the_report_of_text_compiles_and_shows_its_sentences(text_warehouse, tmp
     assert "Overfull" not in log
     assert SENTENCES[1] in text
     row = next(line for line in text.splitlines() if line.strip().startswith("language model"))
-    assert re.sub(r"\s+", "", row) == "languagemodelsgd-1allgiven3×40.000.200.100.200.000.200.100.20"
+    assert re.sub(r"\s+", "", row) == "languagemodelsgd-12allgiven3×40.000.200.100.100.20"
     assert "24 of 24 cells" in text
     report = (tmp_path / "report.md").read_text()
     assert "## Examples of sentences" in report and "(tokens_by_recipe.png)" in report
@@ -153,27 +153,24 @@ def test_hostile_sentences_are_printed_letter_by_letter(build, tmp_path):
         assert file.read_bytes() == (tmp_path / "out" / file.name).read_bytes()
 
 
-def test_the_figure_marks_the_tables_means_at_each_rank(text_warehouse):
-    definition = next(one for one in load_definitions() if one.name == "text_tokens")
+def test_the_figure_marks_the_tables_means_in_each_row(text_warehouse):
+    definition = next(one for one in load_definitions() if one.name == "text_certificates")
     with open_warehouse(text_warehouse, "synthetic") as reader:
         table = build_table(definition, reader.rows(definition.sql))
-    panels, common = _panels(table)
-    assert [panel.title for panel in panels] == ["rank 2", "rank 8"]
-    assert all(list(panel.recipes) == ["sgd-1", "adamw-2"] for panel in panels)
+    ((panel,), common) = _panels(table)
+    assert list(panel.rows) == ["sgd-1, r = 2", "sgd-1, r = 8", "adamw-2, r = 2", "adamw-2, r = 8"]
     assert "inversion span" in common
     _, axis = pyplot.subplots()
-    _draw_panel(axis, panels[1], ["direct"], named=True)
+    _draw_panel(axis, panel, ["direct"])
     marks = [line for line in axis.get_lines() if line.get_linestyle() == "None"]
-    direct = [line for line in marks if line.get_label() == "direct"]
-    shown = [float(np.asarray(line.get_xdata())[0]) for line in direct]
+    shown = [float(np.asarray(line.get_xdata())[0]) for line in marks if line.get_label() == "direct"]
     means = [
         one.mean
         for line in table.blocks[0].lines
-        if line.names == ("direct",) and (one := line.entries["8"].estimates["recall_ranked"])
+        if line.names == ("direct",) and (one := line.entries["span"].estimates["recall_ranked"])
     ]
-    assert shown == means and len(shown) == 2
-    hollow = [line for line in marks if line.get_markerfacecolor() == "white"]
-    assert len(hollow) == 4
-    dashed = [line for line in axis.get_lines() if line.get_linestyle() == "--"]
-    assert [list(np.asarray(line.get_xdata())) for line in dashed] == [pytest.approx([0.1, 0.1])] * 2
+    assert sorted(shown) == sorted(means) and len(shown) == 4
+    assert len([line for line in marks if line.get_markerfacecolor() == "white"]) == 8
+    unigram = [line for line in axis.get_lines() if line.get_label() == "unigram"]
+    assert [list(np.asarray(line.get_xdata())) for line in unigram] == [pytest.approx([0.1, 0.1])] * 4
     pyplot.close("all")

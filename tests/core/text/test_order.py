@@ -1,6 +1,6 @@
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bridge_core.text.order import Queries, order_of
@@ -27,6 +27,7 @@ def queries_for(sentence: list[int], noise: float, seed: int) -> Queries:
     return queries
 
 
+@settings(max_examples=25)
 @given(st.integers(3, 10), st.integers(0, 10_000))
 def test_gradients_tell_the_order(length: int, seed: int) -> None:
     sentence = torch.randperm(length, generator=torch.Generator().manual_seed(seed)).tolist()
@@ -46,6 +47,7 @@ def test_a_token_may_stand_at_several_places(sentence: list[int], noise: float) 
     assert list(found.ids) == sentence
 
 
+@settings(max_examples=3)
 @given(st.integers(0, 10_000))
 def test_random_gradients_have_no_sure_order(seed: int) -> None:
     plain = queries_for(list(range(8)), 1e-7, seed)

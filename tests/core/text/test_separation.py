@@ -1,6 +1,6 @@
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from jaxtyping import Float64
 from torch import Tensor
@@ -107,6 +107,7 @@ def test_every_single_replacement_is_listed_once() -> None:
     assert sentences.tolist() == [[0, 1, 4], [0, 3, 4], [0, 2, 5]]
 
 
+@settings(max_examples=15)
 @given(st.integers(0, 10_000))
 def test_the_shortest_flow_finds_a_sparse_one(seed: int) -> None:
     """Twelve tokens, each at one of four places: the marginals tell where."""

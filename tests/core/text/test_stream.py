@@ -8,8 +8,9 @@ from torch import Tensor
 from transformers.pytorch_utils import Conv1D
 
 from bridge_core import spec as s
-from bridge_core.decoders import DecoderFit
+from bridge_core.decoders import DecoderFit, num_pairs
 from bridge_core.errors import InvalidInput
+from bridge_core.gradients import weight_matrix
 from bridge_core.lora import as_matrix, project
 from bridge_core.metrics import cosines
 from bridge_core.models import adapted_modules
@@ -17,7 +18,7 @@ from bridge_core.seeding import generator
 from bridge_core.spec import text as t
 from bridge_core.statistics import StatisticsSum
 from bridge_core.text.batches import Batch, embeddings, encode, loss_of, padded
-from bridge_core.text.corpus import load_sentences
+from bridge_core.text.corpus import is_heldout, load_sentences
 from bridge_core.text.models import Language, build_language, target_endings
 from bridge_core.text.stream import losses, stream, tap
 
@@ -73,7 +74,9 @@ def test_gradients_of_a_batch_are_those_of_one_step_after_the_other(
     for i, part in enumerate(torch.arange(4).split(num_samples)):
         for name, one in taps.items():
             wanted = full_gradient(language, name, batch[part])
-            torch.testing.assert_close(one.gradient()[i], wanted, rtol=1e-8, atol=1e-12 + 1e-9 * wanted.abs().max())
+            torch.testing.assert_close(
+                one.gradient()[i], wanted, rtol=1e-8, atol=1e-12 + 1e-9 * float(wanted.abs().max())
+            )
 
 
 @pytest.mark.parametrize(("family", "task"), KINDS)
@@ -124,3 +127,65 @@ def test_a_stream_without_sentences_is_refused() -> None:
     nothing = Batch(nothing.ids[:0], nothing.mask[:0], nothing.labels[:0])
     with pytest.raises(InvalidInput, match="no sentence"):
         next(stream(language, nothing, modules_of(language), 4, generator(0)))
+
+
+@pytest.mark.parametrize("bridge", [s.RowMmse(), s.Ridge(num_pairs=2000), s.Mlp(num_pairs=2000, hidden=64)])
+def test_decoders_learn_from_a_stream_of_text(bridge: s.RowMmse | s.Ridge | s.Mlp) -> None:
+    language = tiny("bert", "classification")
+    language.model.float()
+    batch = sentences(language)
+    fitted, heldout = batch[torch.arange(40, len(batch))], batch[torch.arange(40)]
+    found = heldout_cosines(language, fitted, heldout, bridge, modules_of(language), 4)
+    for decoded, projected in found.values():
+        assert decoded > projected + 0.05
+
+
+def test_statistics_of_text_hold_its_unigram() -> None:
+    language = tiny("bert", "classification")
+    proxy, total = sentences(language), StatisticsSum()
+    for pairs in stream(language, proxy, modules_of(language), len(proxy), generator(0)):
+        total.add(pairs)
+    counts = torch.bincount(proxy.ids[proxy.mask], minlength=len(language.tokenizer))
+    torch.testing.assert_close(total.mean().mean_image.flatten(), counts / len(proxy))
+
+
+@pytest.mark.slow
+def test_a_row_wise_bridge_beats_the_projection_on_minilm() -> None:
+    language = build_language(t.MiniLm(), (), 2)
+    corpus = t.Corpus(proxy=t.PythonReference(), private=t.Canaries(), max_tokens=24, longer="drop")
+    manual = load_sentences(t.PythonReference(), 2)
+    fitted, heldout = (encode(language, manual[part], corpus) for part in (~is_heldout(manual), is_heldout(manual)))
+    modules = tuple(name for name in modules_of(language) if name.endswith("value"))
+    found = heldout_cosines(language, fitted, heldout, s.RowMmse(), modules, 8)
+    for decoded, projected in found.values():
+        assert decoded > 0.5 > 2 * projected
+
+
+def heldout_cosines(
+    language: Language,
+    fitted: Batch,
+    heldout: Batch,
+    bridge: s.RowMmse | s.Ridge | s.Mlp,
+    modules: tuple[str, ...],
+    rank: int,
+) -> dict[str, tuple[float, float]]:
+    """Mean cosine of the decoder and of the projection, by module, of a bridge fitted on 2,000 pairs."""
+    width = weight_matrix(language.model.get_submodule(modules[0]))[1]
+    a = {name: torch.randn(rank, width, generator=generator(0, name)) for name in modules}
+    total = StatisticsSum()
+    for pairs in stream(language, fitted, modules, 2000, generator(0)):
+        total.add(pairs)
+    fit = DecoderFit(bridge, a, total.mean(), seed=0)
+    for pairs in stream(language, fitted, modules, num_pairs(bridge), generator(1)):
+        fit.add(pairs)
+    taps = tap(language, heldout, modules)
+    m = {name: one.measurement(a[name]) for name, one in taps.items()}
+    decoded = fit.decoder().decode(m)
+    found: dict[str, tuple[float, float]] = {}
+    for name, one in taps.items():
+        truth = one.gradient()
+        found[name] = (
+            float(cosines(truth, decoded[name]).mean()),
+            float(cosines(truth, project(m[name], a[name])).mean()),
+        )
+    return found

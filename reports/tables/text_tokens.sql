@@ -1,4 +1,0 @@
--- One row a secret.
-SELECT model, dataset, inversion, recipe, knowledge, rank, bridge, role, seed, position, finished, 1 AS num_units,
-    scores['certified'] AS certified, scores['recall_ranked'] AS recall_ranked, scores['recall_100'] AS recall_100
-FROM sentences WHERE guess IN ('recovered', 'unigram')
