@@ -47,6 +47,7 @@ def fresh_adapter(base: nn.Module, endings: tuple[str, ...], rank: int, lora: s.
         lora_alpha=lora.alpha,  # pyright: ignore[reportArgumentType]
         use_rslora=lora.use_rslora,
         target_modules=list(modules),
+        fan_in_fan_out=all(isinstance(base.get_submodule(name), Conv1D) for name in modules),
         init_lora_weights=PEFT_INIT.get(lora.init_lora_weights, lora.init_lora_weights),  # pyright: ignore[reportArgumentType]
     )
     with torch.random.fork_rng(devices=[]):

@@ -43,8 +43,10 @@ def run(spec: s.TextScorePhase, inputs: Mapping[str, Path], out: Path) -> None:
         guesses = {name: [control(length) for length in lengths] for name, control in controls.items()}
         scored.append(Scored(truth, one, {"": one.sentences} | guesses))
     unigram = unigram_ranking(prior.counts.float())
+    pairs = [pairs_read(one.truth.ids, placed=placed, causal=language.task == "causal") for one in scored]
     facts = [*sentence_facts(language, scored)]
-    facts += [fact for i, one in enumerate(scored) for fact in token_facts(i, one, unigram, placed=placed)]
+    for i, one in enumerate(scored):
+        facts += token_facts(i, one, unigram, pairs[i], pairs[i - 1])
     (out / FILE).write_text(json.dumps([_shown(language, i, one) for i, one in enumerate(scored)], indent=1))
     write_facts(facts, out)
 
@@ -61,17 +63,32 @@ def sentence_facts(language: Language, scored: Sequence[Scored]) -> Iterator[Fac
             yield from (Fact(f"{name}{suffix}", float(value), secret=i) for i, value in enumerate(values))
 
 
-def token_facts(number: int, one: Scored, unigram: Tensor, *, placed: bool) -> list[Fact]:
-    """Recall of the secret's tokens by the attack's ranking and by that of frequent ones; the certificate's truth."""
-    wanted = {token for ids in one.truth.ids for token in ids}
+def pairs_read(ids: Sequence[Sequence[int]], *, placed: bool, causal: bool) -> set[tuple[int, int]]:
+    """Tokens with their positions that a first block reads (0 where it is not told of positions).
+
+    A causal model predicts a sentence's last token, and never reads it.
+    """
+    return {(token, place if placed else 0) for one in ids for place, token in enumerate(one[:-1] if causal else one)}
+
+
+def token_facts(
+    number: int, one: Scored, unigram: Tensor, pairs: set[tuple[int, int]], other: set[tuple[int, int]]
+) -> list[Fact]:
+    """Recall of the secret's tokens by the attack's ranking and by that of frequent ones; the certificate's truth.
+
+    `pairs` are the secret's own, `other` those of another secret: what this release certifies of them is the negative
+    control.
+    """
+    wanted = {token for token, _ in pairs}
     rankings = {"": torch.tensor(one.found.ranked), "_unigram": unigram}
     numbers = {f"recall_ranked{end}": recall_at(order, wanted, len(wanted)) for end, order in rankings.items()}
     numbers |= {f"recall_{MANY}{end}": recall_at(order, wanted, MANY) for end, order in rankings.items()}
-    pairs = {(token, place if placed else 0) for ids in one.truth.ids for place, token in enumerate(ids)}
     certified = set(one.found.certified)
     numbers["certified"] = len(pairs & certified) / len(pairs)
     numbers["false_certificates"] = len(certified - pairs)
     numbers["certificate_tests"] = one.found.tests
+    if strange := other - pairs:
+        numbers["certified_of_another"] = len(strange & certified) / len(strange)
     return [Fact(name, float(value), secret=number) for name, value in numbers.items()]
 
 

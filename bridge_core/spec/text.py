@@ -108,7 +108,7 @@ Targets = tuple[str, ...] | None
 
 
 class TinyText(Axis):
-    """A small transformer with random weights and a word-piece vocabulary of the proxy's text."""
+    """A small transformer with random weights and a byte-pair vocabulary of the proxy's text."""
 
     kind: Literal["tiny_text"] = "tiny_text"
     family: Literal["bert", "gpt2", "llama"] = "bert"

@@ -26,6 +26,8 @@ from bridge_core.text.span import Certificate, Probe
 MIXED_LENGTH = 16
 """Tokens of a random sentence."""
 QUERY = "q_proj"
+NUM_RIVALS = 8
+"""Tokens that are tried at each place, the best but one first."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,11 @@ class Findings:
         ids, positions = self.found.certified()
         return list(zip(ids.tolist(), positions.tolist(), strict=True))
 
+    def by_excess(self) -> list[tuple[int, int]]:
+        """All tokens tested one by one with their positions, the best explained first."""
+        best = self.found.excess.argsort(stable=True)
+        return list(zip(self.found.ids[best].tolist(), self.found.positions[best].tolist(), strict=True))
+
     def sentence(self, ids: Sequence[int], *, sure: bool) -> Sentence:
         """With its residual. A causal model never reads the end-of-text token: it is added here."""
         residual = float(self.deep.residuals([ids]).square().nanmean().sqrt()) if self.deep.spans else torch.nan
@@ -87,6 +94,8 @@ def assemble(
     findings = Findings(language, probes, found, table, Deeper(language, _whole(deep.spans, found.rank)))
     if table.placed and num_samples == 1 and _one_a_place(findings.pairs()):
         return [_in_place(findings)]
+    if not findings.pairs():
+        return []
     sentences = _ordered(findings, errors) if num_samples == 1 else []
     if not any(one.sure for one in sentences):
         bert = language.family == "bert"
@@ -105,19 +114,37 @@ def _one_a_place(pairs: Sequence[tuple[int, int]]) -> bool:
 
 
 def _in_place(findings: Findings) -> Sentence:
-    """One token a position. A hole, or an end that is missing, is filled with the best token that is not certified."""
+    """One token a position: the certified one, or the best there. As many positions as the inputs have dimensions.
+
+    The end stands at the last of them, or behind it where a classifier's inputs are dependent.
+    """
     placed = {place: token for token, place in findings.pairs()}
     end = None if findings.language.task == "causal" else findings.language.end
-    others = list(zip(findings.found.ids.tolist(), findings.found.positions.tolist(), strict=True))
+    others = findings.by_excess()
+    length = max([min(findings.found.rank, len(findings.table.positions)), *(place + 1 for place in placed)])
     if end is not None and end not in placed.values():
-        behind = [place for token, place in others if token == end and place > max(placed)]
+        behind = [place for token, place in others if token == end and place >= length - 1]
+        length = max([length, *(place + 1 for place in behind[:1])])
         placed |= dict.fromkeys(behind[:1], end)
-    ids: list[int] = []
-    for place in range(max(placed) + 1):
-        guesses = [placed[place]] if place in placed else [token for token, at in others if at == place]
-        ids += guesses[:1]
-    certified = len(findings.pairs())
-    return findings.sentence(ids, sure=certified == len(ids) == findings.found.rank and end in (None, ids[-1]))
+    by_place = {place: [token for token, at in others if at == place] for place in range(length)}
+    ids = [placed.get(place, guesses[0] if guesses else None) for place, guesses in by_place.items()]
+    known = [token for token in ids if token is not None]
+    ended = len(known) == findings.found.rank == length and end in (None, known[-1])
+    certified = len(findings.pairs()) == length
+    return findings.sentence(known, sure=ended and (certified or _unmatched(findings, known, by_place)))
+
+
+def _unmatched(findings: Findings, ids: Sequence[int], by_place: Mapping[int, Sequence[int]]) -> bool:
+    """True where no sentence with another token at one place comes near, in the deeper blocks, to `ids`."""
+    rivals = [
+        [*ids[:place], token, *ids[place + 1 :]]
+        for place, tokens in by_place.items()
+        for token in [one for one in tokens if one != ids[place]][:NUM_RIVALS]
+    ]
+    if not findings.deep.spans or len(rivals) < len(ids):
+        return False
+    left = findings.deep.residuals([ids, *rivals]).nan_to_num(0).amax(1)
+    return bool(left[0] < CLEAR * left[1:].min())
 
 
 def _separated(findings: Findings, num_samples: int) -> list[Sentence]:

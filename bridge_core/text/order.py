@@ -12,13 +12,13 @@ their gradients: it is left open until all of its places are known.
 
 import heapq
 import math
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
 import torch
-from jaxtyping import Float64, Int64
+from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 
 from bridge_core.text.models import FirstInputs, Language
@@ -30,6 +30,7 @@ after many, two far places of a token that stands at three can leave 0.02."""
 SURE, GAP = 5e-3, 0.05
 """For an order beyond doubt, at most: what is left of a token, and that over what is left of the best other one."""
 MOST_PREFIXES, MOST_REPEATS, MOST_IN_A_ROW = 250, 8, 3
+NUM_REFINEMENTS = 4
 FEWEST_FREE = 8
 """Dimensions, over all heads, that the keys must leave free for a test to say anything."""
 OPENING, CLOSING = 1.0, 1.0
@@ -121,9 +122,9 @@ def queries_of(
     None where the tokens' A x are not independent.
     """
     inputs = table.at(ids, torch.zeros_like(ids))
-    seen = probe.seen(inputs)
-    if int(torch.linalg.matrix_rank(seen)) < len(ids):
+    if int(torch.linalg.matrix_rank(probe.seen(inputs))) < len(ids):
         return None
+    seen = effective(probe, inputs).seen(inputs)
     attention: Any = language.blocks[0].get_submodule("self_attn")
     gradients = torch.linalg.lstsq(seen.T, probe.rows.T).solution.reshape(len(ids), -1, attention.head_dim)
     bias = None if attention.k_proj.bias is None else attention.k_proj.bias.double()
@@ -133,6 +134,27 @@ def queries_of(
     cosine, sine = _rotation(language, len(ids) + MOST_REPEATS, attention.head_dim)
     scale = (errors / errors.median()).reshape(gradients.shape[1:])
     return Queries(ids, gradients, shared, scale, cosine, sine)
+
+
+def drifts_of(b: Mapping[str, Float[Tensor, "out rank"]], steps: int) -> dict[str, Float64[Tensor, "out rank"]] | None:
+    """What `probes_of` takes as `drifts`: how far each module's A has moved over `steps` of SGD; None for one step."""
+    share = math.sqrt((steps**2 - 1) / 3) / steps
+    return {name: share * one.double() for name, one in b.items()} if steps > 1 else None
+
+
+def effective(probe: Probe, inputs: Float64[Tensor, "v in"]) -> Probe:
+    """The probe with the A that B was made with: A moves while it is trained; for the rows' span that is no matter.
+
+    SGD gives B = H Aᵀ for H the sum of the steps' -eta s G_t, and A gains the sum of B_tᵀ H_t. With T steps that are
+    alike the mean A is the last one less (T² - 1) / (3 T²) Bᵀ H; H is a combination of the inputs.
+    """
+    if probe.drift is None or probe.a is None:
+        return probe
+    a = probe.a
+    for _ in range(NUM_REFINEMENTS):
+        update = torch.linalg.lstsq((inputs @ a.T).T, probe.drift.T).solution.T @ inputs
+        a = probe.a - probe.drift.T @ update
+    return replace(probe, a=a)
 
 
 def _rotation(language: Language, length: int, width: int) -> tuple[Float64[Tensor, "p e"], Float64[Tensor, "p e"]]:

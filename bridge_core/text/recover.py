@@ -12,7 +12,7 @@ from torch import Tensor
 
 from bridge_core.errors import NotApplicable
 from bridge_core.spec import text as t
-from bridge_core.text.assembly import assemble
+from bridge_core.text.assembly import Sentence, assemble
 from bridge_core.text.models import FirstInputs, Language
 from bridge_core.text.span import Certificate, Probe, by_token, certify, ranking
 
@@ -50,34 +50,38 @@ def recover(
     table: FirstInputs,
     num_samples: int,
     knobs: t.Span,
+    doubt: str = "",
 ) -> Recovered:
     """Certify tokens by the first block's probes and put them together, by the next blocks' too; else rank them.
 
-    `errors` are what each module's rows were divided by.
+    `errors` are what each module's rows were divided by; `doubt` is why rows need not lie in the inputs' span, so that
+    nothing can be certified.
     """
-    known = _known(language, table)
     scores = ranking(probes[0], table)
     order = by_token(scores)
     tests = len(table.tokens) * len(table.positions)
+    if doubt:
+        guesses = best_guesses(language, scores, table, num_samples, DEFAULT_LENGTH)
+        return _uncertain(guesses, order, doubt, 0, math.nan, tests)
     try:
-        found = certify(probes[0], table, known)
+        found = certify(probes[0], table, _known(language, table))
     except NotApplicable as reason:
         guesses = best_guesses(language, scores, table, num_samples, DEFAULT_LENGTH)
         return _uncertain(guesses, order, str(reason), 0, math.nan, tests)
-    ids, positions = found.certified()
-    if not len(ids):
+    sentences = assemble(language, probes, found, table, num_samples, knobs.beam, errors)
+    whole = len(sentences) == num_samples and all(one.sure for one in sentences)
+    certified = placed_tokens(language, table, sentences) if whole else _pairs(found)
+    if not certified:
         guesses = best_guesses(language, scores, table, num_samples, max(2, found.rank // num_samples))
         why = f"rank {found.rank}, but no token of this vocabulary fits: another base model, or another tokenizer?"
         return _uncertain(guesses, order, why, found.rank, found.gap, tests)
-    sentences = assemble(language, probes, found, table, num_samples, knobs.beam, errors)
-    sure = [one.sure for one in sentences]
     return Recovered(
         [one.ids for one in sentences],
-        sure,
+        [one.sure for one in sentences],
         [one.residual for one in sentences],
-        list(zip(ids.tolist(), positions.tolist(), strict=True)),
-        _certified_first(found, order),
-        EXACT if sure and all(sure) and len(sure) == num_samples else PARTLY,
+        certified,
+        _certified_first(certified, order),
+        EXACT if whole else PARTLY,
         "",
         found.rank,
         found.gap,
@@ -136,7 +140,22 @@ def _uncertain(guesses: list[list[int]], order: Tensor, why: str, rank: int, gap
     )
 
 
-def _certified_first(found: Certificate, order: Tensor) -> list[int]:
-    first = list(dict.fromkeys(found.certified()[0].tolist()))
+def placed_tokens(language: Language, table: FirstInputs, sentences: Sequence[Sentence]) -> list[tuple[int, int]]:
+    """What the first block reads of `sentences`: each token with its position (0 where it is not told of positions).
+
+    Where sums of tokens and positions lie in the span of others, more pairs are certified than were ever read.
+    """
+    read = [one.ids[:-1] if language.task == "causal" else one.ids for one in sentences]
+    pairs = ((token, place if table.placed else 0) for ids in read for place, token in enumerate(ids))
+    return list(dict.fromkeys(pairs))
+
+
+def _pairs(found: Certificate) -> list[tuple[int, int]]:
+    ids, positions = found.certified()
+    return list(zip(ids.tolist(), positions.tolist(), strict=True))
+
+
+def _certified_first(certified: Sequence[tuple[int, int]], order: Tensor) -> list[int]:
+    first = list(dict.fromkeys(token for token, _ in certified))
     held = set(first)
     return [*first, *(token for token in order[:MOST_RANKED].tolist() if token not in held)][:MOST_RANKED]

@@ -48,6 +48,8 @@ class Probe:
     """B, or M, or G, each row divided by its standard error."""
     a: Float64[Tensor, "rank in"] | None
     """None for the identity: an exact gradient."""
+    drift: Float64[Tensor, "out rank"] | None = None
+    """B times sqrt((T² - 1) / 3) / T after T > 1 steps, by which A has moved: see `order.effective`."""
 
     def seen(self, inputs: Float64[Tensor, "n in"]) -> Float64[Tensor, "n rank"]:
         """A x."""
@@ -302,11 +304,13 @@ def probes_of(
     errors: Mapping[str, Tensor],
     matrices: Mapping[str, Tensor] | None,
     names: Sequence[str],
+    drifts: Mapping[str, Tensor] | None = None,
 ) -> list[Probe]:
     """Probes of the modules `names`: measurements with their matrices, or exact gradients (`matrices` None)."""
     found: list[Probe] = []
     for name in names:
         if name in targets:
             rows = targets[name].double() / row_errors(errors[name])[:, None]
-            found.append(Probe(name, rows, None if matrices is None else matrices[name].double()))
+            drift = None if drifts is None else drifts[name].double()
+            found.append(Probe(name, rows, None if matrices is None else matrices[name].double(), drift))
     return found

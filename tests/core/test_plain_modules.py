@@ -18,7 +18,7 @@ from bridge_core.gradients import weight_matrix
     ],
 )
 def test_other_convolutions_are_refused_in_one_line(module: nn.Module) -> None:
-    with pytest.raises(InvalidInput, match="can not be adapted here; wanted Linear, or plain Conv2d"):
+    with pytest.raises(InvalidInput, match="can not be adapted here; wanted Linear, Conv1D, or plain Conv2d"):
         weight_matrix(module)
 
 

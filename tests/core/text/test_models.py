@@ -67,3 +67,12 @@ def test_padding_does_not_change_the_loss() -> None:
 def test_a_bert_that_should_be_causal_is_refused() -> None:
     with pytest.raises(InvalidInput, match="causal"):
         build_language(t.TinyText(family="bert", task="causal", vocabulary=400), ["a word", "another"], 2)
+
+
+def test_a_tiny_model_is_the_same_each_time() -> None:
+    texts = load_sentences(t.Canaries(), 2).texts
+    one, two = (build_language(t.TinyText(vocabulary=400), texts, 2) for _ in range(2))
+    assert one.tokenizer.get_vocab() == two.tokenizer.get_vocab()
+    assert all(
+        torch.equal(mine, other) for mine, other in zip(one.model.parameters(), two.model.parameters(), strict=True)
+    )
