@@ -71,7 +71,7 @@ def recover(
     sentences = assemble(language, probes, found, table, num_samples, knobs.beam, errors)
     whole = len(sentences) == num_samples and all(one.sure for one in sentences)
     certified = placed_tokens(language, table, sentences) if whole else _pairs(found)
-    if not certified:
+    if all(token == language.begin for token, _ in certified):
         guesses = best_guesses(language, scores, table, num_samples, max(2, found.rank // num_samples))
         why = f"rank {found.rank}, but no token of this vocabulary fits: another base model, or another tokenizer?"
         return _uncertain(guesses, order, why, found.rank, found.gap, tests)

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from bridge_core.errors import NotApplicable
 from bridge_core.text.models import FirstInputs
-from bridge_core.text.span import Form, Probe, certify, log10_expected
+from bridge_core.text.span import Form, Probe, annihilators, certify, log10_expected, residual
 
 VOCABULARY, POSITIONS, WIDTH = 300, 8, 48
 
@@ -44,6 +44,32 @@ def test_members_lie_below_a_millionth_and_strangers_above_a_thousandth(length: 
     assert found.rank == length
 
 
+@settings(max_examples=25, deadline=None)
+@given(
+    st.integers(1, 7),
+    st.integers(9, 16),
+    st.integers(1, 12),
+    st.sampled_from([0.0, 0.9]),
+    st.sampled_from([0.0, 0.1]),
+    st.integers(0, 10_000),
+)
+def test_training_both_factors_in_float64_leaves_members_in_the_span(
+    length: int, rank: int, steps: int, momentum: float, weight_decay: float, seed: int
+) -> None:
+    """Any linear optimiser on A and B, whatever the output gradients: members and strangers one by one."""
+    inputs, rng = table(seed), torch.Generator().manual_seed(seed)
+    ids = torch.randperm(VOCABULARY, generator=rng)[:length]
+    x = inputs.at(ids, torch.arange(length))
+    probes = [_trained(x, rank, steps, momentum, weight_decay, rng) for _ in range(2)]
+    matrices, _, probes = annihilators(probes)
+    every = inputs.at(torch.arange(VOCABULARY).repeat_interleave(POSITIONS), torch.arange(POSITIONS).repeat(VOCABULARY))
+    left = residual(matrices, probes, every).reshape(VOCABULARY, POSITIONS)
+    members = torch.zeros_like(left, dtype=torch.bool)
+    members[ids, torch.arange(length)] = True
+    assert left[members].max() < 1e-6
+    assert left[~members].min() > 1e-3
+
+
 def test_kindred_tokens_in_many_dimensions_are_not_certified() -> None:
     rng, plain = torch.Generator().manual_seed(0), table()
     kindred = plain.tokens.clone()
@@ -68,6 +94,22 @@ def test_the_expected_number_goes_on_where_the_probability_underflows() -> None:
     assert found.isfinite().all()
     assert (found.diff() > 0).all()
     assert float(found[-1]) == pytest.approx(3 + math.log10(0.014387677966970687), abs=1e-6)
+
+
+def _trained(
+    x: torch.Tensor, rank: int, steps: int, momentum: float, weight_decay: float, rng: torch.Generator
+) -> Probe:
+    """Rows of B after training both factors so that A moves by less than its own size, over the error of float64."""
+    a = torch.nn.Parameter(torch.randn(rank, WIDTH, generator=rng, dtype=torch.float64) / math.sqrt(WIDTH))
+    b = torch.nn.Parameter(torch.zeros(64, rank, dtype=torch.float64))
+    optimiser = torch.optim.SGD([a, b], lr=5e-3, momentum=momentum, weight_decay=weight_decay)
+    for _ in range(steps):
+        optimiser.zero_grad()
+        deltas = torch.randn(64, len(x), generator=rng, dtype=torch.float64)
+        (deltas * (b @ a @ x.T)).sum().backward()
+        optimiser.step()
+    rows = b.detach()
+    return Probe("query", rows / (1e-13 * rows.norm()), a.detach())
 
 
 def _probe(x: torch.Tensor, rank: int, rng: torch.Generator) -> Probe:
