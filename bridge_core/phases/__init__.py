@@ -107,7 +107,7 @@ def _text_stages(cell: s.TextCell) -> tuple[Stage, ...]:
     data, recipe, model = cell.dataset, cell.recipe, cell.model
     cheat = isinstance(cell.bridge, s.Oracle)
     base = {"base": "base"}
-    attack_inputs = {"base": "base", "publish": "publish", "prior": "prior"}
+    attack_inputs = {"base": "base", "publish": "publish", "prior": "prior", "proxy": "proxy"}
     chain = [
         Stage("proxy", s.TextProxyPhase(source=data.proxy, num_classes=data.num_classes), {}),
         Stage("private", s.TextPrivatePhase(source=data.private, num_classes=data.num_classes), {"proxy": "proxy"}),

@@ -2,7 +2,9 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+from typing import assert_never
 
 import torch
 from torch import Tensor
@@ -11,12 +13,20 @@ from bridge_core import spec as s
 from bridge_core.evidence import PASS_ERROR, evidence_of
 from bridge_core.facts import Fact, write_facts
 from bridge_core.guess import guessed_recipe
-from bridge_core.phases import Progress, publish
+from bridge_core.phases import Progress, publish, sealed, text_prior, text_proxy
 from bridge_core.release import Release
+from bridge_core.seeding import generator
+from bridge_core.text.batches import encode
+from bridge_core.text.corpus import is_heldout, read_sentences
+from bridge_core.text.matched import Unknown, recover_by_matching
+from bridge_core.text.matching import all_labels
 from bridge_core.text.models import Language, first_inputs, read_language
+from bridge_core.text.objective import Target
 from bridge_core.text.order import drifts_of
+from bridge_core.text.practice import Weights, fit_weights, log_frequency, practise
+from bridge_core.text.prior import Bigram, fit_bigram
 from bridge_core.text.recover import Recovered, recover, save_recovered
-from bridge_core.text.span import Probe, probes_of, row_errors
+from bridge_core.text.span import Probe, probes_of, ranking, row_errors
 from bridge_core.text.victim import SEALED_BLOCKS
 
 FILE = "recovered.json"
@@ -32,6 +42,8 @@ class Heard:
     """Of each module's rows."""
     doubt: str
     """Why nothing can be certified; empty where it can."""
+    target: Target
+    """What is known of the update in all adapted modules."""
 
 
 def run(spec: s.TextAttackPhase, inputs: Mapping[str, Path], out: Path, progress: Progress) -> None:
@@ -39,34 +51,76 @@ def run(spec: s.TextAttackPhase, inputs: Mapping[str, Path], out: Path, progress
     language = read_language(inputs["base"])
     told, releases = publish.read_told(inputs["publish"]), publish.read_releases(inputs["publish"])
     table = first_inputs(language, spec.dataset.max_tokens)
+    gradients = publish.read_exact_gradient(inputs["publish"]) if isinstance(spec.bridge, s.Oracle) else {}
+    log_prior = log_frequency(text_prior.read(inputs["prior"]).counts)
+
+    def hear(release: Release, gradients: Mapping[str, Tensor]) -> Heard:
+        recipe = told.recipe or guessed_recipe(release, told.num_samples)
+        return _heard(spec, language, release, recipe, gradients)
+
+    @cache
+    def practised() -> Weights:
+        """Once for all releases: they start from one A."""
+        sentences = read_sentences(inputs["proxy"] / text_proxy.FILE)
+        proxy = encode(language, sentences[~is_heldout(sentences)], spec.dataset)
+        recipe = told.recipe or guessed_recipe(releases[0], told.num_samples)
+        own = practise(language, sealed.releases(inputs["publish"])[0], recipe, proxy, spec.seed)
+        return fit_weights(own, lambda one: ranking(hear(one.release, one.gradients).probes[0], table), log_prior)
+
+    def weigh(scores: Tensor) -> Tensor:
+        return practised().of(scores, log_prior)
+
+    @cache
+    def prior() -> Bigram:
+        sentences = read_sentences(inputs["proxy"] / text_proxy.FILE)
+        proxy = encode(language, sentences[~is_heldout(sentences)], spec.dataset)
+        return fit_bigram(proxy.sentences(), language.vocabulary)
+
     found: list[Recovered] = []
     for number, release in enumerate(releases):
-        heard = _heard(spec, language, release, told, inputs["publish"], number)
+        heard = hear(release, {name: one[number] for name, one in gradients.items()})
         knobs, num_samples = spec.inversion, told.num_samples
-        found.append(recover(language, heard.probes, heard.errors, table, num_samples, knobs, heard.doubt))
+        match knobs:
+            case s.Span():
+                one = recover(language, heard.probes, heard.errors, table, num_samples, knobs, heard.doubt, weigh)
+            case s.EmbeddingMatching():
+                unknown = _unknown(spec, language, told, number)
+                scores, rng = ranking(heard.probes[0], table), generator(spec.seed, "matching", str(number))
+                one = recover_by_matching(heard.target, table, scores, prior(), unknown, knobs, rng, weigh)
+            case _:
+                assert_never(knobs)
+        found.append(one)
         progress(number + 1, len(releases), verdict=found[-1].verdict)
     save_recovered(found, out / FILE)
     write_facts([fact for number, one in enumerate(found) for fact in _opinion(number, one)], out)
 
 
 def _heard(
-    spec: s.TextAttackPhase, language: Language, release: Release, told: publish.Told, published: Path, number: int
+    spec: s.TextAttackPhase, language: Language, release: Release, recipe: s.Recipe, gradients: Mapping[str, Tensor]
 ) -> Heard:
     """What the release, or phase 0's gradient, says of the first blocks' query, key and value."""
     doubt, drifts = "", None
     if isinstance(spec.bridge, s.Oracle):
-        targets = {name: one[number] for name, one in publish.read_exact_gradient(published).items()}
+        targets = dict(gradients)
         errors = {name: _rounding(one) for name, one in targets.items()}
         matrices = None
     else:
-        recipe = told.recipe or guessed_recipe(release, told.num_samples)
         evidence = evidence_of(release, recipe)
         targets, errors, matrices = evidence.m, evidence.error, release.measurement_matrices()
         doubt = _nonlinear(recipe)
         drifts = drifts_of({name: one.b for name, one in release.factors.items()}, recipe.steps)
     blocks = range(min(SEALED_BLOCKS, len(language.blocks)))
     probes = {block: probes_of(targets, errors, matrices, language.readers(block), drifts) for block in blocks}
-    return Heard(probes, {name: row_errors(one) for name, one in errors.items()}, doubt)
+    target = Target(language, targets, errors, matrices)
+    return Heard(probes, {name: row_errors(one) for name, one in errors.items()}, doubt, target)
+
+
+def _unknown(spec: s.TextAttackPhase, language: Language, told: publish.Told, number: int) -> Unknown:
+    """What is left to find of the sentences of one release."""
+    data, num_samples = spec.dataset, told.num_samples
+    every = all_labels(language, num_samples, data.num_classes)
+    labels = every if told.labels is None else [tuple(told.labels[number].tolist())]
+    return Unknown(num_samples, range(data.min_tokens, data.max_tokens + 1), labels, data.num_classes)
 
 
 def _nonlinear(recipe: s.Recipe) -> str:

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from bridge_core.text.span import Certificate, Probe, by_token, certify, ranking
 EXACT, PARTLY, NOTHING = 2, 1, 0
 """Verdicts: every sentence proved, some token proved, no token proved."""
 MOST_RANKED, DEFAULT_LENGTH = 1000, 16
+Weigh = Callable[[Float64[Tensor, "v p"]], Float64[Tensor, "v p"]]
 
 
 @dataclass(frozen=True)
@@ -51,36 +52,40 @@ def recover(
     num_samples: int,
     knobs: t.Span,
     doubt: str = "",
+    weigh: Weigh | None = None,
 ) -> Recovered:
     """Certify tokens by the first block's probes and put them together, by the next blocks' too; else rank them.
 
     `errors` are what each module's rows were divided by; `doubt` is why rows need not lie in the inputs' span, so that
-    nothing can be certified.
+    nothing can be certified. `weigh` adds to a ranking, where that is all there is, what the prior says.
     """
     scores = ranking(probes[0], table)
-    order = by_token(scores)
     tests = len(table.tokens) * len(table.positions)
+
+    def uncertain(why: str, rank: int = 0, gap: float = math.nan) -> Recovered:
+        weighed = scores if weigh is None else weigh(scores)
+        length = max(2, rank // num_samples) if rank else DEFAULT_LENGTH
+        guesses = best_guesses(language, weighed, table, num_samples, length)
+        return _uncertain(guesses, by_token(weighed), why, rank, gap, tests)
+
     if doubt:
-        guesses = best_guesses(language, scores, table, num_samples, DEFAULT_LENGTH)
-        return _uncertain(guesses, order, doubt, 0, math.nan, tests)
+        return uncertain(doubt)
     try:
         found = certify(probes[0], table, _known(language, table))
     except NotApplicable as reason:
-        guesses = best_guesses(language, scores, table, num_samples, DEFAULT_LENGTH)
-        return _uncertain(guesses, order, str(reason), 0, math.nan, tests)
+        return uncertain(str(reason))
     sentences = assemble(language, probes, found, table, num_samples, knobs.beam, errors)
     whole = len(sentences) == num_samples and all(one.sure for one in sentences)
     certified = placed_tokens(language, table, sentences) if whole else _pairs(found)
     if all(token == language.begin for token, _ in certified):
-        guesses = best_guesses(language, scores, table, num_samples, max(2, found.rank // num_samples))
         why = f"rank {found.rank}, but no token of this vocabulary fits: another base model, or another tokenizer?"
-        return _uncertain(guesses, order, why, found.rank, found.gap, tests)
+        return uncertain(why, found.rank, found.gap)
     return Recovered(
         [one.ids for one in sentences],
         [one.sure for one in sentences],
         [one.residual for one in sentences],
         certified,
-        _certified_first(certified, order),
+        _certified_first(certified, by_token(scores)),
         EXACT if whole else PARTLY,
         "",
         found.rank,
