@@ -11,8 +11,6 @@ from bridge_core.text.controls import Controls, fit_controls, read_controls, sav
 from bridge_core.text.corpus import is_heldout, read_sentences
 from bridge_core.text.models import read_language
 
-FILE = "prior.safetensors"
-
 
 def run(spec: s.TextPriorPhase, base: Path, proxy: Path, out: Path) -> None:
     """Count tokens and pairs of tokens over the proxy, but for its held-out part."""
@@ -21,10 +19,10 @@ def run(spec: s.TextPriorPhase, base: Path, proxy: Path, out: Path) -> None:
     if not kept:
         found = f"no proxy sentence of {spec.dataset.min_tokens} to {spec.dataset.max_tokens} tokens"
         raise InvalidInput(found, "one at least", "widen min_tokens to max_tokens, or name a larger proxy")
-    save_controls(fit_controls(kept, language.vocabulary), out / FILE)
+    save_controls(fit_controls(kept, language.vocabulary), out)
     write_facts([Fact("num_sentences", len(kept)), Fact("num_tokens", sum(map(len, kept)))], out)
 
 
 def read(folder: Path) -> Controls:
     """Read what the phase wrote."""
-    return read_controls(folder / FILE)
+    return read_controls(folder)

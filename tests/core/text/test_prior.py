@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from bridge_core.spec import text as t
 from bridge_core.text.batches import Batch, encode
+from bridge_core.text.controls import fit_controls, read_controls, save_controls
 from bridge_core.text.corpus import is_heldout, load_sentences
 from bridge_core.text.models import build_language
 from bridge_core.text.prior import Bigram, fit_bigram, read_bigram, save_bigram
@@ -106,3 +107,11 @@ def _perplexity(prior: Bigram, batch: Batch, num_tokens: int) -> float:
 def _unigram(prior: Bigram, batch: Batch) -> torch.Tensor:
     share = (prior.counts + 1).double() / (prior.counts + 1).sum()
     return (share.log()[batch.ids] * batch.mask).sum()
+
+
+def test_controls_say_what_stands_most_often_at_each_place(tmp_path: Path) -> None:
+    controls = fit_controls(SENTENCES, VOCABULARY)
+    save_controls(controls, tmp_path)
+    again = read_controls(tmp_path)
+    assert again.frequent(4) == controls.frequent(4) == [1, 4, 5, 2]
+    assert again.alone(4) == controls.alone(4) == [1, 4, 5, 2]
