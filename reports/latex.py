@@ -60,6 +60,7 @@ class Float:
 
     label: Markup
     continued: bool
+    last: bool
     blocks: tuple[PrintedBlock, ...]
 
 
@@ -152,7 +153,8 @@ def _floats(layout: Layout, label: str) -> Iterator[Float]:
         rest[-1].append(block)
         room -= len(block.lines) + 1
     for number, blocks in enumerate(rest, start=1):
-        yield Float(Markup(label if number == 1 else f"{label}-{number}"), number > 1, tuple(blocks))
+        name = Markup(label if number == 1 else f"{label}-{number}")
+        yield Float(name, number > 1, number == len(rest), tuple(blocks))
 
 
 def _pieces(blocks: Sequence[PrintedBlock]) -> Iterator[PrintedBlock]:

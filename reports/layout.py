@@ -4,7 +4,9 @@ import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
+from reports.declaration import Declaration
 from reports.estimate import Estimate
+from reports.legend import Knobs, legend_notes
 from reports.reading import Standing
 from reports.table import Block, Entry, Line, Table
 
@@ -44,7 +46,7 @@ class Layout:
     notes: tuple[str, ...]
 
 
-def lay_out(table: Table, standing: Standing, legend: Mapping[str, Mapping[str, str]]) -> Layout:
+def lay_out(table: Table, standing: Standing, legend: Mapping[str, Mapping[str, Knobs]]) -> Layout:
     """The texts of `table`. `legend`: axis -> label -> knobs."""
     told = table.declaration
     measures = tuple(measure.header for measure in told.measures.values())
@@ -116,7 +118,7 @@ def _estimate_text(one: Estimate, decimals: int, interval: bool, mark_units: boo
     return f"{text} ± {number(one.half_width, decimals)}{mark}"
 
 
-def _notes(table: Table, standing: Standing, legend: Mapping[str, Mapping[str, str]]) -> Iterator[str]:
+def _notes(table: Table, standing: Standing, legend: Mapping[str, Mapping[str, Knobs]]) -> Iterator[str]:
     told = table.declaration
     yield from (" ".join(note.split()) for note in told.notes)
     yield f"n: seeds × {told.units}."
@@ -129,9 +131,16 @@ def _notes(table: Table, standing: Standing, legend: Mapping[str, Mapping[str, s
             f"({standing.pending} pending, {standing.failed} failed); 2/3 seeds: two of three are in."
         )
     for axis in told.legend:
-        header = (told.sections | told.blocks | told.rows).get(axis, axis).capitalize()
+        header = _legend_header(told, axis)
         shown = {label for block in table.blocks for label in _shown(block, table, axis)}
-        yield from (f"{header} {label}: {knobs}." for label, knobs in legend.get(axis, {}).items() if label in shown)
+        yield from legend_notes(
+            header, {label: legend[axis][label] for label in legend.get(axis, {}) if label in shown}
+        )
+
+
+def _legend_header(told: Declaration, axis: str) -> str:
+    spread = {told.spread.column: told.spread.header.replace("{}", "").strip(" :") or axis}
+    return (spread | told.sections | told.blocks | told.rows).get(axis, axis).capitalize()
 
 
 def _interval_notes(table: Table) -> Iterator[str]:
@@ -148,6 +157,8 @@ def _interval_notes(table: Table) -> Iterator[str]:
 
 def _shown(block: Block, table: Table, axis: str) -> Iterator[str]:
     """Labels of `axis` that the block shows."""
+    if axis == table.declaration.spread.column:
+        yield from table.spread
     if axis in block.heading:
         yield block.heading[axis]
     for place, column in enumerate(table.declaration.sections):

@@ -18,13 +18,28 @@ def markdown(layout: Layout) -> str:
     """The whole table: title, caption, one Markdown table a block, notes."""
     parts = [f"## {escape(layout.title)}", escape(layout.caption)]
     for block in layout.blocks:
-        parts += [f"**{escape(block.heading)}**", "\n".join(_table(layout, block))]
+        parts += [f"**{escape(_heading(layout, block))}**", "\n".join(_table(layout, block))]
     parts.append("\n".join(f"- {escape(note)}" for note in layout.notes))
     return "\n\n".join(parts) + "\n"
 
 
+def _heading(layout: Layout, block: PrintedBlock) -> str:
+    """The block's, with the group's where all columns are of one group."""
+    return f"{block.heading}, {layout.groups[0][0]}" if _is_one_group(layout) else block.heading
+
+
+def _is_one_group(layout: Layout) -> bool:
+    return len(layout.groups) == 1 and all(layout.groups[0][1])
+
+
+def _headers(layout: Layout) -> tuple[str, ...]:
+    alone = _is_one_group(layout)
+    columns = (name if alone else f"{group} {name}".strip() for group, names in layout.groups for name in names)
+    return (*layout.name_headers, *columns)
+
+
 def _table(layout: Layout, block: PrintedBlock) -> Iterator[str]:
-    headers = (*layout.name_headers, *(f"{group} {name}".strip() for group, names in layout.groups for name in names))
+    headers = _headers(layout)
     rows = [
         [escape(text) for text in row] for row in (headers, *((*line.names, *line.entries) for line in block.lines))
     ]

@@ -57,9 +57,9 @@ class Reader:
         keys = tuple(row["key"] for row in self.rows(_SCORE_KEYS))
         return Standing(states.get("finished", 0), states.get("pending", 0), states.get("failed", 0), keys)
 
-    def legend(self) -> dict[str, dict[str, str]]:
-        """Axis -> label -> its knobs as `steps=1, optimiser.kind=sgd`."""
-        told: dict[str, dict[str, str]] = {axis: {} for axis in AXES}
+    def legend(self) -> dict[str, dict[str, dict[str, str]]]:
+        """Axis -> label -> its knobs, as `optimiser.kind` -> `sgd`."""
+        told: dict[str, dict[str, dict[str, str]]] = {axis: {} for axis in AXES}
         for axis, labels in told.items():
             distinct = f"SELECT {axis} AS label, knobs -> '$.{axis}' AS knobs, min(position) AS position"
             for row in self.rows(f"{distinct} FROM suite_cells GROUP BY ALL ORDER BY position"):
@@ -104,14 +104,14 @@ def _check_suite(reader: Reader) -> None:
         raise ReportError(f"no suite {reader.suite!r} in {reader.warehouse}", there, RUN_AGAIN, exit_code=2)
 
 
-def _flat(knobs: Row, prefix: str = "") -> str:
-    told: list[str] = []
+def _flat(knobs: Row, prefix: str = "") -> dict[str, str]:
+    told: dict[str, str] = {}
     for name, value in knobs.items():
         if isinstance(value, dict):
-            told.append(_flat(value, f"{prefix}{name}."))  # pyright: ignore[reportUnknownArgumentType]
+            told |= _flat(value, f"{prefix}{name}.")  # pyright: ignore[reportUnknownArgumentType]
         elif value is not None:
-            told.append(f"{prefix}{name}={value if isinstance(value, str) else json.dumps(value)}")
-    return ", ".join(told)
+            told[f"{prefix}{name}"] = value if isinstance(value, str) else json.dumps(value)
+    return told
 
 
 _STATES = "SELECT state, count(*) AS n FROM suite_cells GROUP BY state"

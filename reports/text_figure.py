@@ -56,7 +56,7 @@ def draw_tokens(table: Table, folder: Path) -> tuple[Figure, list[Path]] | None:
         )
         for axis, panel in zip(axes.flat, panels, strict=True):
             _draw_panel(axis, panel, results)
-        axes[-1, 0].set_xlabel("share of tokens (dot: ranked first; ring: certified)")
+        axes[-1, 0].set_xlabel("share of tokens (small and filled: ranked first; large and hollow: certified)")
         handles = {handle.get_label(): handle for axis in axes.flat for handle in axis.get_legend_handles_labels()[0]}
         below: dict[str, Any] = {"loc": "outside lower center", "ncols": min(8, len(handles) or 1), "frameon": False}
         canvas.legend(handles.values(), handles.keys(), columnspacing=1.2, handletextpad=0.5, **below)
@@ -65,17 +65,17 @@ def draw_tokens(table: Table, folder: Path) -> tuple[Figure, list[Path]] | None:
 
 
 def _panels(table: Table) -> tuple[list[Panel], str]:
-    """A panel a block, told and inversion, titled by what tells it from the others; and what is common to all."""
+    """A panel a block and what is told, titled by what tells it from the others; and what is common to all."""
     told = table.declaration
     places = {column: place for place, column in enumerate(told.sections)}
-    headers = (*told.blocks.values(), told.sections["knowledge"].lower(), told.spread.column)
+    headers = (*told.blocks.values(), "told")
     groups: dict[tuple[str, ...], dict[tuple[str, str], list[Mark]]] = {}
     for block in table.blocks:
         for line in block.lines:
             row = (line.section[places["recipe"]], line.section[places["rank"]])
             for value, entry in line.entries.items():
                 if any(entry.estimates.values()):
-                    group = groups.setdefault((*block.heading.values(), line.section[places["knowledge"]], value), {})
+                    group = groups.setdefault((*block.heading.values(), value), {})
                     group.setdefault(row, []).append(Mark(line, entry))
     varies = [len(set(values)) > 1 for values in zip(*groups, strict=True)]
     ranks = {rank for group in groups.values() for _, rank in group}
@@ -128,7 +128,7 @@ def _draw_unigram(axis: Axes, entry: Entry, ends: tuple[float, float]) -> None:
 
 
 def _draw_bridge(axis: Axes, mark: Mark, level: float, look: dict[str, Any]) -> None:
-    """A dot for what is ranked first, a ring for what is certified, and a line between."""
+    """A small mark for what is ranked first, a hollow one for what is certified, and a line between."""
     ranked, certified = _mean(mark.entry, "recall_ranked"), _mean(mark.entry, "certified")
     if ranked is not None and certified is not None:
         axis.plot([ranked, certified], [level, level], color=look["color"], linewidth=0.6, zorder=2)
@@ -156,7 +156,7 @@ def _look(line: Line, results: Sequence[str]) -> dict[str, Any]:
 def _caption(common: str) -> str:
     return (
         f"Where each route ends: share of the secrets' tokens recovered, by recipe and rank"
-        f"{f' ({common})' if common else ''}. Dots: tokens among the first n of the attack's ranking, n as many as the "
-        "secret has; rings: tokens certified. Grey line: the proxy's most frequent tokens, without a release. Black: "
-        "the oracle, which no attacker has."
+        f"{f' ({common})' if common else ''}. Small filled marks: tokens among the first n of the attack's ranking, n "
+        "as many as the secret has; large hollow marks: tokens certified. Grey line: the proxy's most frequent tokens, "
+        "without a release. Black: the oracle, which no attacker has."
     )

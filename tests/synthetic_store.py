@@ -163,14 +163,9 @@ class Filler:
 def facts(cell: s.AnyCell, stage: str, psnr_of: Callable[[s.AnyCell, int], float] = psnr) -> list[Fact]:
     """What a phase of the contract leaves behind."""
     kind, secrets = s.kind_of(cell.bridge), range(cell.num_secrets)
-    cosines = {"": 0.9 + 0.01 * cell.seed, "_floor": 0.25, "_projection": 0.3, "_mean_gradient": 0.15}
     match stage:
         case "decoder":
-            return [
-                Fact(f"heldout_cosine{name}", value - 0.1 * number, module=module)
-                for name, value in cosines.items()
-                for number, module in enumerate(MODULES)
-            ] + [Fact("num_heldout", 100.0), *(Fact("loss", 1 / (step + 1), step=step) for step in range(5))]
+            return heldout_facts(cell)
         case "attack":
             return [Fact("matching_loss", 1 / (step + 1), step=step) for step in range(40)]
         case "victim":
@@ -186,24 +181,41 @@ def facts(cell: s.AnyCell, stage: str, psnr_of: Callable[[s.AnyCell, int], float
                     "ssim_mean_image": 0.1,
                 }.items()
             ]
-            decoded = (
-                []
-                if kind == "direct"
-                else [
-                    Fact(f"gradient_cosine{name}", 1.0 if kind == "oracle" and not name else value, number, module)
-                    for name, value in cosines.items()
-                    for number in secrets
-                    for module in MODULES
-                ]
-            )
-            return scores + decoded
+            return scores + ([] if kind == "direct" else gradient_facts(cell))
         case _:
             return []
 
 
+def heldout_facts(cell: s.AnyCell) -> list[Fact]:
+    """What a decoder leaves behind, of images or of text."""
+    return [
+        Fact(f"heldout_cosine{name}", value - 0.1 * number, module=module)
+        for name, value in cosines(cell).items()
+        for number, module in enumerate(MODULES)
+    ] + [Fact("num_heldout", 100.0), *(Fact("loss", 1 / (step + 1), step=step) for step in range(5))]
+
+
+def gradient_facts(cell: s.AnyCell) -> list[Fact]:
+    """Cosines of decoded gradients with the victims' own."""
+    exact = isinstance(cell.bridge, s.Oracle)
+    return [
+        Fact(f"gradient_cosine{name}", 1.0 if exact and not name else value, number, module)
+        for name, value in cosines(cell).items()
+        for number in range(cell.num_secrets)
+        for module in MODULES
+    ]
+
+
+def cosines(cell: s.AnyCell) -> dict[str, float]:
+    """Of a decoder and of its controls, by the end of their names."""
+    return {"": 0.9 + 0.01 * cell.seed, "_floor": 0.25, "_projection": 0.3, "_mean_gradient": 0.15}
+
+
 def text_facts(cell: s.TextCell, stage: str, share_of: Callable[[s.AnyCell, int], float] = token_share) -> list[Fact]:
     """What a phase of text leaves behind. The last of `SENTENCES` has no marked span."""
-    made: list[Fact] = []
+    if stage == "decoder":
+        return heldout_facts(cell)
+    made = gradient_facts(cell) if stage == "score" and not isinstance(cell.bridge, s.Direct | s.Oracle) else []
     for secret in range(cell.num_secrets):
         share = share_of(cell, secret)
         verdict = 2.0 if share == 1 else float(share > 0)
@@ -225,7 +237,8 @@ def text_scores(share: float, marked: bool) -> dict[str, float]:
         scores["secrets_found"] = part if marked else math.nan
         made |= {f"{name}{suffix}": value for name, value in scores.items()}
     recalled = {"recall_ranked": share, "recall_ranked_unigram": 0.1, "recall_100": share, "recall_100_unigram": 0.3}
-    return made | recalled | {"certified": share / 2, "false_certificates": 0.0, "certificate_tests": 64_000.0}
+    certified = {"certified": share / 2, "false_certificates": 0.0, "certificate_tests": 64_000.0}
+    return made | recalled | certified | {"certified_of_another": 0.0}
 
 
 def write_sentences(cell: s.TextCell, folder: Path, share_of: Callable[[s.AnyCell, int], float] = token_share) -> None:

@@ -108,6 +108,7 @@ def _text_stages(cell: s.TextCell) -> tuple[Stage, ...]:
     cheat = isinstance(cell.bridge, s.Oracle)
     base = {"base": "base"}
     attack_inputs = {"base": "base", "publish": "publish", "prior": "prior", "proxy": "proxy"}
+    score_inputs = {"attack": "attack", "victim": "victim", "base": "base", "prior": "prior"}
     chain = [
         Stage("proxy", s.TextProxyPhase(source=data.proxy, num_classes=data.num_classes), {}),
         Stage("private", s.TextPrivatePhase(source=data.private, num_classes=data.num_classes), {"proxy": "proxy"}),
@@ -125,19 +126,28 @@ def _text_stages(cell: s.TextCell) -> tuple[Stage, ...]:
             {"victim": "victim"},
         ),
     ]
+    if not isinstance(cell.bridge, s.Oracle | s.Direct):
+        chain += _text_decoder(cell)
+        attack_inputs["decoder"] = "decoder"
+        score_inputs["statistics"] = "statistics"
     chain += [
         Stage(
             "attack",
             s.TextAttackPhase(dataset=data, bridge=cell.bridge, inversion=cell.inversion, seed=cell.seed),
             attack_inputs,
         ),
-        Stage(
-            "score",
-            s.TextScorePhase(dataset=data),
-            {"attack": "attack", "victim": "victim", "base": "base", "prior": "prior"},
-        ),
+        Stage("score", s.TextScorePhase(dataset=data), score_inputs),
     ]
     return tuple(chain)
+
+
+def _text_decoder(cell: s.TextCell) -> list[Stage]:
+    data, recipe = cell.dataset, cell.recipe
+    inputs = {"base": "base", "proxy": "proxy"}
+    measured = {"statistics": "statistics", "adapter": "adapter" if recipe.releases_initial_a else "publish"}
+    statistics = s.TextStatisticsPhase(model=cell.model, dataset=data, lora=recipe.lora)
+    decoder = s.TextDecoderPhase(bridge=cell.bridge, dataset=data, num_samples=recipe.num_samples)
+    return [Stage("statistics", statistics, inputs), Stage("decoder", decoder, inputs | measured)]
 
 
 def run(spec: s.PhaseSpec, inputs: Mapping[str, Path], out: Path, progress: Progress) -> None:
@@ -213,6 +223,10 @@ def _run_text(spec: s.TextPhaseSpec, inputs: Mapping[str, Path], out: Path, prog
             from bridge_core.phases import text_prior
 
             text_prior.run(spec, inputs["base"], inputs["proxy"], out)
+        case s.TextStatisticsPhase():
+            from bridge_core.phases import text_statistics
+
+            text_statistics.run(spec, inputs["base"], inputs["proxy"], out, progress)
         case s.TextAdapterPhase():
             from bridge_core.phases import text_adapter
 
@@ -221,6 +235,10 @@ def _run_text(spec: s.TextPhaseSpec, inputs: Mapping[str, Path], out: Path, prog
             from bridge_core.phases import text_victim
 
             text_victim.run(spec, inputs, out, progress)
+        case s.TextDecoderPhase():
+            from bridge_core.phases import text_decoder
+
+            text_decoder.run(spec, inputs, out, progress)
         case s.TextAttackPhase():
             from bridge_core.phases import text_attack
 

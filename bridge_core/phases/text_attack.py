@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import assert_never
 
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from bridge_core import spec as s
 from bridge_core.evidence import PASS_ERROR, evidence_of
 from bridge_core.facts import Fact, write_facts
 from bridge_core.guess import guessed_recipe
-from bridge_core.phases import Progress, publish, sealed, text_prior, text_proxy
+from bridge_core.phases import Progress, publish, sealed, text_decoder, text_prior, text_proxy
 from bridge_core.release import Release
 from bridge_core.seeding import generator
 from bridge_core.text.batches import encode
@@ -29,7 +30,8 @@ from bridge_core.text.recover import Recovered, recover, save_recovered
 from bridge_core.text.span import Probe, probes_of, ranking, row_errors
 from bridge_core.text.victim import SEALED_BLOCKS
 
-FILE = "recovered.json"
+FILE, GRADIENT_FILE = "recovered.json", "gradient.safetensors"
+DECODED = "a decoded gradient spans what the decoder learnt, which proves no token"
 
 
 @dataclass(frozen=True)
@@ -52,17 +54,20 @@ def run(spec: s.TextAttackPhase, inputs: Mapping[str, Path], out: Path, progress
     told, releases = publish.read_told(inputs["publish"]), publish.read_releases(inputs["publish"])
     table = first_inputs(language, spec.dataset.max_tokens)
     gradients = publish.read_exact_gradient(inputs["publish"]) if isinstance(spec.bridge, s.Oracle) else {}
+    decoding = text_decoder.read_decoding(spec.bridge, inputs["decoder"]) if "decoder" in inputs else None
     log_prior = log_frequency(text_prior.read(inputs["prior"]).counts)
 
     def hear(release: Release, gradients: Mapping[str, Tensor]) -> Heard:
         recipe = told.recipe or guessed_recipe(release, told.num_samples)
-        return _heard(spec, language, release, recipe, gradients)
+        return _heard(spec, language, release, recipe, gradients, decoding)
 
     @cache
     def practised() -> Weights:
         """Once for all releases: they start from one A."""
         sentences = read_sentences(inputs["proxy"] / text_proxy.FILE)
-        proxy = encode(language, sentences[~is_heldout(sentences)], spec.dataset)
+        # A decoder does too well on the sentences that it was fitted to.
+        practised_on = is_heldout(sentences) if decoding else ~is_heldout(sentences)
+        proxy = encode(language, sentences[practised_on], spec.dataset)
         recipe = told.recipe or guessed_recipe(releases[0], told.num_samples)
         own = practise(language, sealed.releases(inputs["publish"])[0], recipe, proxy, spec.seed)
         return fit_weights(own, lambda one: ranking(hear(one.release, one.gradients).probes[0], table), log_prior)
@@ -77,6 +82,7 @@ def run(spec: s.TextAttackPhase, inputs: Mapping[str, Path], out: Path, progress
         return fit_bigram(proxy.sentences(), language.vocabulary)
 
     found: list[Recovered] = []
+    targets: list[Mapping[str, Tensor]] = []
     for number, release in enumerate(releases):
         heard = hear(release, {name: one[number] for name, one in gradients.items()})
         knobs, num_samples = spec.inversion, told.num_samples
@@ -86,17 +92,26 @@ def run(spec: s.TextAttackPhase, inputs: Mapping[str, Path], out: Path, progress
             case s.EmbeddingMatching():
                 unknown = _unknown(spec, language, told, number)
                 scores, rng = ranking(heard.probes[0], table), generator(spec.seed, "matching", str(number))
+                knobs = knobs.model_copy(update={"keys": False}) if heard.doubt else knobs  # Keys prove tokens.
                 one = recover_by_matching(heard.target, table, scores, prior(), unknown, knobs, rng, weigh)
             case _:
                 assert_never(knobs)
         found.append(one)
+        targets.append(heard.target.values)
         progress(number + 1, len(releases), verdict=found[-1].verdict)
     save_recovered(found, out / FILE)
+    if decoding:
+        save_file({name: torch.stack([one[name] for one in targets]) for name in targets[0]}, out / GRADIENT_FILE)
     write_facts([fact for number, one in enumerate(found) for fact in _opinion(number, one)], out)
 
 
 def _heard(
-    spec: s.TextAttackPhase, language: Language, release: Release, recipe: s.Recipe, gradients: Mapping[str, Tensor]
+    spec: s.TextAttackPhase,
+    language: Language,
+    release: Release,
+    recipe: s.Recipe,
+    gradients: Mapping[str, Tensor],
+    decoding: text_decoder.Decoding | None,
 ) -> Heard:
     """What the release, or phase 0's gradient, says of the first blocks' query, key and value."""
     doubt, drifts = "", None
@@ -104,6 +119,9 @@ def _heard(
         targets = dict(gradients)
         errors = {name: _rounding(one) for name, one in targets.items()}
         matrices = None
+    elif decoding is not None:
+        targets, errors = decoding.of(release, evidence_of(release, recipe).m)
+        matrices, doubt = None, DECODED
     else:
         evidence = evidence_of(release, recipe)
         targets, errors, matrices = evidence.m, evidence.error, release.measurement_matrices()
@@ -113,6 +131,11 @@ def _heard(
     probes = {block: probes_of(targets, errors, matrices, language.readers(block), drifts) for block in blocks}
     target = Target(language, targets, errors, matrices)
     return Heard(probes, {name: row_errors(one) for name, one in errors.items()}, doubt, target)
+
+
+def read_decoded(folder: Path) -> dict[str, Tensor]:
+    """Decoded gradients (secrets x out x in) by module, of a bridge that has a decoder."""
+    return load_file(folder / GRADIENT_FILE)
 
 
 def _unknown(spec: s.TextAttackPhase, language: Language, told: publish.Told, number: int) -> Unknown:

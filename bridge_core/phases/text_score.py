@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -10,8 +11,10 @@ from torch import Tensor
 
 from bridge_core import spec as s
 from bridge_core.facts import Fact, write_facts
-from bridge_core.phases import text_attack, text_prior
+from bridge_core.phases import publish, text_attack, text_prior, text_statistics
+from bridge_core.phases.cosines import cosine_columns
 from bridge_core.phases.text_victim import SealedText, read_sealed_text
+from bridge_core.statistics import read_statistics
 from bridge_core.text.metrics import recall_at, text_scores, unigram_ranking
 from bridge_core.text.models import Language, first_inputs, read_language
 from bridge_core.text.recover import Recovered, read_recovered
@@ -35,10 +38,11 @@ def run(spec: s.TextScorePhase, inputs: Mapping[str, Path], out: Path) -> None:
     language, prior = read_language(inputs["base"]), text_prior.read(inputs["prior"])
     found = read_recovered(inputs["attack"] / text_attack.FILE)
     placed = first_inputs(language, spec.dataset.max_tokens).placed
+    alone = cache(prior.alone)
     scored: list[Scored] = []
     for number, one in enumerate(found):
         truth = read_sealed_text(inputs["victim"], number)
-        controls = {"_frequent": prior.frequent, "_language_model": prior.alone}
+        controls = {"_frequent": prior.frequent, "_language_model": alone}
         lengths = [len(ids) for ids in truth.ids]
         guesses = {name: [control(length) for length in lengths] for name, control in controls.items()}
         scored.append(Scored(truth, one, {"": one.sentences} | guesses))
@@ -47,6 +51,8 @@ def run(spec: s.TextScorePhase, inputs: Mapping[str, Path], out: Path) -> None:
     facts = [*sentence_facts(language, scored)]
     for i, one in enumerate(scored):
         facts += token_facts(i, one, unigram, pairs[i], pairs[i - 1])
+    if "statistics" in inputs:
+        facts += gradient_facts(inputs, [one.truth for one in scored])
     (out / FILE).write_text(json.dumps([_shown(language, i, one) for i, one in enumerate(scored)], indent=1))
     write_facts(facts, out)
 
@@ -90,6 +96,18 @@ def token_facts(
     if strange := other - pairs:
         numbers["certified_of_another"] = len(strange & certified) / len(strange)
     return [Fact(name, float(value), secret=number) for name, value in numbers.items()]
+
+
+def gradient_facts(inputs: Mapping[str, Path], truths: Sequence[SealedText]) -> Iterator[Fact]:
+    """Cosine of the decoded with the victim's own gradient, beside floor, projection and mean proxy gradient."""
+    known = read_statistics(inputs["statistics"] / text_statistics.FILE)
+    releases = publish.read_releases(inputs["victim"])
+    matrices = [one.measurement_matrices() for one in releases]
+    for module, guess in text_attack.read_decoded(inputs["attack"]).items():
+        for number, truth in enumerate(truths):
+            a, mean = matrices[number][module], known.mean_gradient[module]
+            columns = cosine_columns("gradient_cosine", truth.gradients[module][None], guess[number][None], a, mean)
+            yield from (Fact(name, float(value), secret=number, module=module) for name, value in columns.items())
 
 
 def _shown(language: Language, number: int, one: Scored) -> dict[str, object]:

@@ -9,7 +9,7 @@ from bridge_core.spec.base import Axis, Spec, kind_alone
 Augment = Literal["none", "labels", "poses", "broad"]
 """What is done to proxy images before they are simulated: nothing; a random label for every second one, since a secret
 may be one that the base model mistakes; a random turn, shift and zoom of each; or, for secrets unlike the proxy, poses,
-mixtures, inversions, edges, thresholds and random labels as well."""
+mixtures, inversions, edges, thresholds and random labels as well. Sentences stand as they are."""
 
 
 class Oracle(Axis):

@@ -144,6 +144,15 @@ class TextPriorPhase(Spec):
     dataset: Corpus
 
 
+class TextStatisticsPhase(Spec):
+    """Mean gradient and second moment of gradient rows over proxy sentences."""
+
+    phase: Literal["text_statistics"] = "text_statistics"
+    model: TextModel
+    dataset: Corpus
+    lora: Lora
+
+
 class TextAdapterPhase(Spec):
     """The fresh adapter of a language model, as PEFT initialises it."""
 
@@ -162,6 +171,16 @@ class TextVictimPhase(Spec):
     recipe: Recipe
     seed: int
     num_secrets: int
+
+
+class TextDecoderPhase(Spec):
+    """A bridge fitted to simulated steps on proxy sentences, with its cosine on held-out ones."""
+
+    phase: Literal["text_decoder"] = "text_decoder"
+    bridge: TextBridge
+    dataset: Corpus
+    num_samples: int
+    """Sentences of a simulated step: the N that the attacker is told."""
 
 
 class TextAttackPhase(Spec):
@@ -199,8 +218,10 @@ TextPhaseSpec = (
     | TextPrivatePhase
     | TextBasePhase
     | TextPriorPhase
+    | TextStatisticsPhase
     | TextAdapterPhase
     | TextVictimPhase
+    | TextDecoderPhase
     | TextAttackPhase
     | TextScorePhase
 )

@@ -170,8 +170,30 @@ class Span(Axis):
     """Prefixes that are followed at a time, where the order has to be found."""
 
 
-TextInversions = Span
-TextInversion = Annotated[TextInversions, BeforeValidator(kind_alone)]
+class EmbeddingMatching(Axis):
+    """Gradient matching over embeddings and tokens with a bigram prior (TAG, LAMP); no rank below r is needed."""
+
+    kind: Literal["embedding_matching"] = "embedding_matching"
+    keys: bool = True
+    """Start from the tokens whose keys span the columns of the first block's query; without, from the ranking alone."""
+    rounds: int = Field(default=2, ge=0)
+    """Each one of embeddings, then of tokens."""
+    steps: int = Field(default=80, ge=1)
+    """Of Adam on the embeddings, in a round."""
+    learning_rate: float = Field(default=0.3, gt=0)
+    """Of Adam, relative to the root mean square of an embedding's entries."""
+    restarts: int = Field(default=2, ge=1)
+    """Starts (lengths, classes) that are followed: those that fit best as they are."""
+    candidates: int = Field(default=24, ge=1)
+    """Tokens that are tried at each place in a sweep, and moves after it; more after a sweep in vain."""
+    sweeps: int = Field(default=3, ge=0)
+    """Passes over all places in a round."""
+    prior_weight: float = Field(default=2e-3, ge=0)
+    """Of the prior's -log p a token, against 1 - cosine."""
+
+
+TextInversions = Span | EmbeddingMatching
+TextInversion = Annotated[Annotated[TextInversions, Field(discriminator="kind")], BeforeValidator(kind_alone)]
 TextBridge = Annotated[
     Annotated[Oracle | Projection | RowMmse | Ridge | Mlp | Direct, Field(discriminator="kind")],
     BeforeValidator(kind_alone),

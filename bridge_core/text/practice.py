@@ -29,7 +29,6 @@ MOST_STEPS = 20
 """Of a practised recipe; a longer one is cut."""
 NUM_STRANGERS = 4096
 """Pairs of each practised release that were not in it."""
-REGULARISATION = 1.0
 
 
 @dataclass(frozen=True)
@@ -91,7 +90,7 @@ def fit_weights(
         features.append(torch.stack([-standard[tokens, places], log_prior[tokens]], 1))
         members.append(torch.arange(len(tokens)) < len(tokens) - NUM_STRANGERS)
     x, y = torch.cat(features).numpy(), torch.cat(members).numpy().astype(np.int64)
-    fit, prior = LogisticRegression(C=REGULARISATION, max_iter=1000).fit(x, y).coef_[0].tolist()
+    fit, prior = LogisticRegression(solver="newton-cholesky").fit(x, y).coef_[0].tolist()
     return Weights(max(fit, 0.0), max(prior, 0.0))
 
 

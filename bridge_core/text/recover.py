@@ -59,10 +59,10 @@ def recover(
     `errors` are what each module's rows were divided by; `doubt` is why rows need not lie in the inputs' span, so that
     nothing can be certified. `weigh` adds to a ranking, where that is all there is, what the prior says.
     """
-    scores = ranking(probes[0], table)
     tests = len(table.tokens) * len(table.positions)
 
     def uncertain(why: str, rank: int = 0, gap: float = math.nan) -> Recovered:
+        scores = ranking(probes[0], table)
         weighed = scores if weigh is None else weigh(scores)
         length = max(2, rank // num_samples) if rank else DEFAULT_LENGTH
         guesses = best_guesses(language, weighed, table, num_samples, length)
@@ -85,7 +85,7 @@ def recover(
         [one.sure for one in sentences],
         [one.residual for one in sentences],
         certified,
-        _certified_first(certified, by_token(scores)),
+        _certified_first(certified, torch.empty(0) if whole else by_token(ranking(probes[0], table))),
         EXACT if whole else PARTLY,
         "",
         found.rank,

@@ -118,7 +118,7 @@ def test_the_report_of_text_compiles_and_shows_its_sentences(text_warehouse, tmp
     assert "Overfull" not in log
     assert SENTENCES[1] in text
     row = next(line for line in text.splitlines() if line.strip().startswith("language model"))
-    assert re.sub(r"\s+", "", row) == "languagemodelsgd-12allgiven3×40.000.200.100.100.20"
+    assert re.sub(r"\s+", "", row) == "languagemodelsgd-123×40.000.200.100.100.20"
     assert "24 of 24 cells" in text
     report = (tmp_path / "report.md").read_text()
     assert "## Examples of sentences" in report and "(tokens_by_recipe.png)" in report
@@ -167,7 +167,7 @@ def test_the_figure_marks_the_tables_means_in_each_row(text_warehouse):
     means = [
         one.mean
         for line in table.blocks[0].lines
-        if line.names == ("direct",) and (one := line.entries["span"].estimates["recall_ranked"])
+        if line.names == ("direct",) and (one := line.entries["all given"].estimates["recall_ranked"])
     ]
     assert sorted(shown) == sorted(means) and len(shown) == 4
     assert len([line for line in marks if line.get_markerfacecolor() == "white"]) == 8

@@ -11,7 +11,7 @@ from bridge_core import spec as s
 from reports import markdown_report, write_report  # pyright: ignore[reportAttributeAccessIssue] # it finds tests/reports first
 from reports.estimate import half_width
 from reports.reading import open_warehouse
-from tests.synthetic_store import TEXT_CONTROLS, cells, text_cells, token_share
+from tests.synthetic_store import MODULES, TEXT_CONTROLS, cells, text_cells, token_share
 
 TABLES = ("text", "text_overlap", "text_certificates")
 CONTROLS = {"frequent tokens": TEXT_CONTROLS["_frequent"], "language model": TEXT_CONTROLS["_language_model"]}
@@ -190,34 +190,23 @@ def test_an_attack_that_is_not_scored_yet_gives_no_verdict(build):
     path = build(text_cells(bridges=(s.Direct(),), ranks=(8,), seeds=(0, 1)), finished=1, change=attack_alone)
     text = markdown_report(path, "synthetic", partial=True)
     lines = [row for row in text.splitlines() if row.startswith("| direct ")]
-    assert [line.split("|")[5].strip() for line in lines] == ["1 × 4"] * len(TABLES)
+    assert [line.split("|")[4].strip() for line in lines] == ["1 × 4"] * len(TABLES)
 
 
 def test_decoders_of_text_stand_in_the_tables_of_decoders(build, tmp_path):
-    path = build(text_cells(bridges=(s.Direct(), s.Ridge()), ranks=(2,), seeds=(0,)))
-    assert not {"decoder_cosine", "modules", "victim_cosine"} & set(tables(path, tmp_path / "without"))
-    cosines = [("", 0.9), ("_floor", 0.25), ("_projection", 0.3), ("_mean_gradient", 0.15)]
-    module, ridge = "layers.0.q_proj", "FROM cell_tasks JOIN cells USING (suite, cell_id) WHERE bridge = 'ridge'"
-    run(
-        path,
-        f"INSERT INTO cell_tasks SELECT DISTINCT suite, cell_id, 'decoder', 'decoder of ridge' {ridge}",
-        "INSERT INTO facts VALUES ('decoder of ridge', 'num_heldout', 64, NULL, NULL, NULL)",
-        *(
-            f"INSERT INTO facts VALUES ('decoder of ridge', 'heldout_cosine{name}', {value}, NULL, '{module}', NULL)"
-            for name, value in cosines
-        ),
-        *(
-            f"INSERT INTO facts SELECT key, 'gradient_cosine{name}', {value}, 0, '{module}', NULL {ridge} "
-            "AND stage = 'score'"
-            for name, value in cosines
-        ),
-    )
-    found = tables(path, tmp_path / "with")
-    for name in ("decoder_cosine", "victim_cosine"):
-        values = {row["bridge"]: float(row["mean_mean"]) for row in found[name]}
-        assert values == {"floor √(r/d)": 0.25, "projection": 0.3, "mean gradient": 0.15, "ridge": 0.9}
-    assert {row["num_units"] for row in found["decoder_cosine"]} == {"64"}
-    assert {row["module"] for row in found["modules"]} == {module}
+    names = {"decoder_cosine", "modules", "victim_cosine"}
+    assert not names & set(tables(build(text_cells(ranks=(2,))), tmp_path / "without"))
+    bridges = (s.Direct(), s.Oracle(), s.Ridge())
+    found = tables(build(text_cells(bridges=bridges, ranks=(2,), seeds=(0,))), tmp_path / "with")
+    assert names <= set(found)
+    controls = {"floor √(r/d)": 0.25, "projection": 0.3, "mean gradient": 0.15}
+    victims = {row["bridge"]: float(row["mean_mean"]) for row in found["victim_cosine"]}
+    assert victims == controls | {"ridge": 0.9}
+    decoders = {row["bridge"]: float(row["worst_mean"]) for row in found["decoder_cosine"]}
+    worst = 0.1 * (len(MODULES) - 1)
+    assert decoders == pytest.approx({name: value - worst for name, value in victims.items()})
+    assert {row["num_units"] for row in found["decoder_cosine"]} == {"100"}
+    assert {row["module"] for row in found["modules"]} == set(MODULES)
 
 
 def test_a_share_that_diverged_is_no_mark_of_the_figure_and_no_fault(build, tmp_path):

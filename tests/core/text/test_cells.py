@@ -84,9 +84,3 @@ def test_lora_on_no_first_layer_module_is_refused() -> None:
     with pytest.raises(InvalidInput) as caught:
         phases.check((text_cell(recipe=lora),))
     assert is_one_line(caught.value, "output.dense", "first block", "query")
-
-
-@pytest.mark.parametrize("bridge", ["projection", "row_mmse", "ridge", "mlp"])
-def test_the_span_of_a_decoded_gradient_is_refused(bridge: str) -> None:
-    with pytest.raises(InvalidInput, match=bridge):
-        phases.check((text_cell(bridge=bridge),))
