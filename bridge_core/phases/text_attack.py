@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import assert_never
 
@@ -19,7 +19,7 @@ from bridge_core.release import Release
 from bridge_core.seeding import generator
 from bridge_core.text.batches import encode
 from bridge_core.text.corpus import is_heldout, read_sentences
-from bridge_core.text.matched import Unknown, recover_by_matching
+from bridge_core.text.matched import Unknown, recover_by_keys, recover_by_matching
 from bridge_core.text.matching import all_labels
 from bridge_core.text.models import Language, first_inputs, read_language
 from bridge_core.text.objective import Target
@@ -88,7 +88,10 @@ def run(spec: s.TextAttackPhase, inputs: Mapping[str, Path], out: Path, progress
         knobs, num_samples = spec.inversion, told.num_samples
         match knobs:
             case s.Span():
-                one = recover(language, heard.probes, heard.errors, table, num_samples, knobs, heard.doubt, weigh)
+                rng = generator(spec.seed, "keys", str(number))
+                by_keys = partial(recover_by_keys, heard.target, table, num_samples, rng) if knobs.keys else None
+                doubt, errors = heard.doubt, heard.errors
+                one = recover(language, heard.probes, errors, table, num_samples, knobs, doubt, weigh, by_keys)
             case s.EmbeddingMatching():
                 unknown = _unknown(spec, language, told, number)
                 scores, rng = ranking(heard.probes[0], table), generator(spec.seed, "matching", str(number))

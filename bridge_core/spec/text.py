@@ -163,11 +163,13 @@ TextModel = Annotated[Annotated[TextModels, Field(discriminator="kind")], Before
 
 
 class Span(Axis):
-    """The span certificate: tokens that the released B itself proves, put together into sentences (DAGER's way)."""
+    """The span certificates: tokens that the released B itself proves, put together into sentences (DAGER's way)."""
 
     kind: Literal["span"] = "span"
     beam: int = Field(default=16, ge=1, le=4096)
     """Prefixes that are followed at a time, where the order has to be found."""
+    keys: bool = True
+    """Where the release spans everything, look for the tokens whose keys span the columns of the first query."""
 
 
 class EmbeddingMatching(Axis):

@@ -1,7 +1,7 @@
 """From an update to sentences by its keys and by gradient matching: no rank below r is asked for."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -59,6 +59,25 @@ def recover_by_matching(
         starts += [Guess(_filled(language, keys, scores, num_samples), labels) for labels in unknown.labels]
     found: Matched = match(target, starts, scores, prior, knobs, unknown.num_classes, rng)
     return _recovered(target, table, scores, [list(ids) for ids in found.guess.sentences], keys, exact=found.exact)
+
+
+def recover_by_keys(
+    target: Target, table: FirstInputs, num_samples: int, rng: torch.Generator, fallback: Callable[[], Recovered]
+) -> Recovered:
+    """The sentence, or the tokens, that keys prove; else `fallback`, whose sentences stand in for what is not."""
+    keys = _pursued(target, table, num_samples, rng)
+    if keys is None or not keys.certain:
+        return fallback()
+    whole = _whole(target.language, keys) if num_samples == 1 else None
+    if whole is not None:
+        return _proved(target, table, keys, [whole], exact=True)
+    return _proved(target, table, keys, fallback().sentences, exact=False)
+
+
+def _proved(target: Target, table: FirstInputs, keys: Pursued, sentences: list[list[int]], *, exact: bool) -> Recovered:
+    """No ranking is asked for: what is proved comes first, and there is nothing behind it."""
+    nothing = torch.zeros(0, len(table.positions), dtype=torch.float64)
+    return _recovered(target, table, nothing, sentences, keys, exact=exact)
 
 
 def _pursued(target: Target, table: FirstInputs, num_samples: int, rng: torch.Generator) -> Pursued | None:

@@ -4,6 +4,7 @@ import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -53,11 +54,13 @@ def recover(
     knobs: t.Span,
     doubt: str = "",
     weigh: Weigh | None = None,
+    otherwise: Callable[[Callable[[], Recovered]], Recovered] | None = None,
 ) -> Recovered:
     """Certify tokens by the first block's probes and put them together, by the next blocks' too; else rank them.
 
     `errors` are what each module's rows were divided by; `doubt` is why rows need not lie in the inputs' span, so that
-    nothing can be certified. `weigh` adds to a ranking, where that is all there is, what the prior says.
+    nothing can be certified. `weigh` adds to a ranking, where that is all there is, what the prior says;
+    `otherwise` is asked first where the release spans everything, and may fall back on the ranking that it is given.
     """
     tests = len(table.tokens) * len(table.positions)
 
@@ -73,7 +76,8 @@ def recover(
     try:
         found = certify(probes[0], table, _known(language, table))
     except NotApplicable as reason:
-        return uncertain(str(reason))
+        ranked = partial(uncertain, str(reason))
+        return ranked() if otherwise is None else otherwise(ranked)
     sentences = assemble(language, probes, found, table, num_samples, knobs.beam, errors)
     whole = len(sentences) == num_samples and all(one.sure for one in sentences)
     certified = placed_tokens(language, table, sentences) if whole else _pairs(found)

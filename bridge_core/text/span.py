@@ -36,7 +36,7 @@ EDGE = 1.5
 """Singular values above so many times the noise's largest one are signal."""
 NUM_STRANGERS = 8192
 MOST_CANDIDATES = 4096
-SMALL = 1e-6
+SMALL, TINY = 1e-6, 1e-300
 
 
 @dataclass(frozen=True)
@@ -278,7 +278,9 @@ def ranking(probes: Sequence[Probe], table: FirstInputs) -> Float64[Tensor, "v p
         power = probe.rows.T @ probe.rows + (math.sqrt(out) + math.sqrt(width)) ** 2 * torch.eye(width).double()
         seen = probe.seen(sample)
         moment = seen.T @ seen / len(seen)
-        total += (_form(power, probe).over(table) / _form(moment, probe).over(table).clamp_min(SMALL)).log()
+        total += (
+            (_form(power, probe).over(table) / _form(moment, probe).over(table).clamp_min(SMALL)).clamp_min(TINY).log()
+        )
     return total
 
 

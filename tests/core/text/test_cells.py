@@ -60,8 +60,15 @@ def test_two_sentences_of_one_step_are_told_apart(name: str, tmp_path: Path) -> 
     assert values(tmp_path, "score", "exact_match") == [1.0, 1.0]
 
 
-def test_where_the_release_spans_everything_nothing_is_claimed(tmp_path: Path) -> None:
+def test_where_the_release_spans_everything_its_keys_prove_the_sentence(tmp_path: Path) -> None:
     run_cell(text_cell(rank=6), tmp_path)
+    assert values(tmp_path, "attack", "verdict") == [2.0, 2.0]
+    assert values(tmp_path, "score", "exact_match") == [1.0, 1.0]
+    assert values(tmp_path, "score", "false_certificates") == [0.0, 0.0]
+
+
+def test_without_keys_a_release_that_spans_everything_proves_nothing(tmp_path: Path) -> None:
+    run_cell(text_cell(rank=6, inversion={"kind": "span", "keys": False}), tmp_path)
     assert values(tmp_path, "attack", "verdict") == [0.0, 0.0]
     assert values(tmp_path, "score", "certified") == [0.0, 0.0]
     ranked, unigram = (values(tmp_path, "score", f"recall_ranked{end}") for end in ("", "_unigram"))
