@@ -8,7 +8,7 @@ import importlib.util
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Literal, assert_never
 
@@ -117,6 +117,16 @@ class Language:
 
 
 @dataclass(frozen=True)
+class Grid:
+    """What the norm divides by, for all tokens at all positions."""
+
+    inverse: Float64[Tensor, "v p"]
+    """1 / (mean square + eps)."""
+    root: Float64[Tensor, "v p"]
+    """Its square root."""
+
+
+@dataclass(frozen=True)
 class FirstInputs:
     """What the first block's query, key and value read, for any token at any position.
 
@@ -136,6 +146,20 @@ class FirstInputs:
     def placed(self) -> bool:
         """True where a position changes the input."""
         return len(self.positions) > 1
+
+    @cached_property
+    def centred_parts(self) -> tuple[Float64[Tensor, "v d"], Float64[Tensor, "p d"]]:
+        """Tokens and positions, less their means over the entries where the norm takes these off."""
+        e, p = self.tokens, self.positions
+        return (e - e.mean(1, keepdim=True), p - p.mean(1, keepdim=True)) if self.centred else (e, p)
+
+    @cached_property
+    def grid(self) -> Grid:
+        """The same for every form of the inputs: made once."""
+        e, p = self.centred_parts
+        square = (e @ p.T).mul_(2).add_(e.square().sum(1)[:, None]).add_(p.square().sum(1))
+        size = square.div_(e.shape[1]).add_(self.epsilon)
+        return Grid(1 / size, size.rsqrt())
 
     def at(self, ids: Int64[Tensor, "n"], positions: Int64[Tensor, "n"]) -> Float64[Tensor, "n d"]:
         """The inputs themselves."""

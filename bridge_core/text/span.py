@@ -86,15 +86,12 @@ class Form:
 
     def over(self, table: FirstInputs) -> Float64[Tensor, "v p"]:
         """The form for every token at every position, by products of the two tables, to 1e-15 of its parts."""
-        e, p = table.tokens, table.positions
-        if table.centred:
-            e, p = e - e.mean(1, keepdim=True), p - p.mean(1, keepdim=True)
-        size = (e.square().sum(1)[:, None] + p.square().sum(1) + 2 * e @ p.T) / e.shape[1] + table.epsilon
+        e, p, grid = *table.centred_parts, table.grid
         scaled = self.matrix * table.gain
         u, w, c = e @ scaled.T, p @ scaled.T, self.matrix @ table.shift
-        square = u.square().sum(1)[:, None] + w.square().sum(1) + 2 * u @ w.T
-        cross = (u @ c)[:, None] + w @ c
-        return (square / size + 2 * cross / size.sqrt() + c.square().sum()).clamp_min(0)
+        found = (u @ w.T).mul_(2).add_(u.square().sum(1)[:, None]).add_(w.square().sum(1)).mul_(grid.inverse)
+        cross = ((u @ c)[:, None] + w @ c).mul_(grid.root).mul_(2)
+        return found.add_(cross).add_(c.square().sum()).clamp_min_(0)
 
 
 @dataclass(frozen=True)
