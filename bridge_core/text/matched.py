@@ -64,14 +64,15 @@ def recover_by_matching(
 def recover_by_keys(
     target: Target, table: FirstInputs, num_samples: int, rng: torch.Generator, fallback: Callable[[], Recovered]
 ) -> Recovered:
-    """The sentence, or the tokens, that keys prove; else `fallback`, whose sentences stand in for what is not."""
+    """The sentence that keys prove, else `fallback`; where that proves nothing, the tokens that keys prove with it."""
     keys = _pursued(target, table, num_samples, rng)
     if keys is None or not keys.certain:
         return fallback()
     whole = _whole(target.language, keys) if num_samples == 1 else None
     if whole is not None:
         return _proved(target, table, keys, [whole], exact=True)
-    return _proved(target, table, keys, fallback().sentences, exact=False)
+    other = fallback()
+    return _proved(target, table, keys, other.sentences, exact=False) if other.verdict == NOTHING else other
 
 
 def _proved(target: Target, table: FirstInputs, keys: Pursued, sentences: list[list[int]], *, exact: bool) -> Recovered:

@@ -60,7 +60,7 @@ def recover(
 
     `errors` are what each module's rows were divided by; `doubt` is why rows need not lie in the inputs' span, so that
     nothing can be certified. `weigh` adds to a ranking, where that is all there is, what the prior says;
-    `otherwise` is asked first where the release spans everything, and may fall back on the ranking that it is given.
+    `otherwise` is asked where sentences are not proved, and may fall back on what it is given.
     """
     tests = len(table.tokens) * len(table.positions)
 
@@ -84,7 +84,7 @@ def recover(
     if all(token == language.begin for token, _ in certified):
         why = f"rank {found.rank}, but no token of this vocabulary fits: another base model, or another tokenizer?"
         return uncertain(why, found.rank, found.gap)
-    return Recovered(
+    result = Recovered(
         [one.ids for one in sentences],
         [one.sure for one in sentences],
         [one.residual for one in sentences],
@@ -97,6 +97,7 @@ def recover(
         found.stranger,
         tests,
     )
+    return result if whole or otherwise is None else otherwise(lambda: result)
 
 
 def best_guesses(
