@@ -28,8 +28,9 @@ CLEAN = 100.0
 """Directions of a head whose signal has at least so many times the variance of their noise count."""
 MOST_ATOMS = 8192
 """Tokens of all places that are searched. Measured on MiniLM, r = 4: every member among the first 350 of its place."""
-SWEEPS, STARTS, CHOICES = 8, 12, 4
-"""Passes over the members; searches, from the second on with a random first member and one of the best few next."""
+SWEEPS, CHOICES = 8, 4
+MOST_STARTS, MOST_SEARCHED = 12, 160
+"""Searches, from the second on with a random first member and one of the best few next; members in all of them."""
 FLOOR = 1e-3
 """Of the share of an atom outside: no single head decides."""
 FEWEST_COLUMNS = 2
@@ -200,7 +201,7 @@ def pursue(keys: Keys, most: int, num_samples: int, rng: torch.Generator, *, fir
     if pool is None:
         return None
     best: tuple[float, list[int]] = (math.inf, [])
-    for start in range(STARTS):
+    for start in range(max(1, min(MOST_STARTS, MOST_SEARCHED // max(most, 1)))):
         chosen = _swept(keys, pool, _grown(keys, pool, most, num_samples, rng if start else None), num_samples)
         best = min(best, (keys.unexplained(pool.atoms[chosen]), chosen))
         if best[0] < EXPLAINED:
