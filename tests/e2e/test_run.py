@@ -77,10 +77,8 @@ def test_a_run_makes_every_artefact_once(finished: Path) -> None:
     assert sum(isinstance(event, e.CellFinished) for event in first) == 4
 
 
-def test_running_again_recomputes_nothing_and_is_quick(finished: Path) -> None:
-    began = time.perf_counter()
+def test_running_again_recomputes_nothing(finished: Path) -> None:
     bridge(finished, "bench", "run", "tiny.yaml", *OPTIONS, "--workers", "1")
-    assert time.perf_counter() - began < 30  # 10 s on an idle machine
     first, again = journals(finished)[0], journals(finished)[-1]
     assert again != first and planned(again) == planned(first)
     assert sorted(keys(again, e.TaskCached)) == sorted(planned(again))
