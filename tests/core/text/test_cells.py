@@ -75,6 +75,32 @@ def test_without_keys_a_release_that_spans_everything_proves_nothing(tmp_path: P
     assert sum(ranked) > sum(unigram)
 
 
+ALL_LINEAR = {
+    "bert": ["query", "key", "value", "dense"],
+    "gpt2": ["c_attn", "c_proj", "c_fc"],
+    "llama": ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"],
+}
+
+
+def everywhere(name: str, steps: int) -> dict[str, Any]:
+    optimiser = {"kind": "sgd", "learning_rate": 0.01}
+    return {"lora": {"target_modules": ALL_LINEAR[name]}, "steps": steps, "optimiser": optimiser}
+
+
+@pytest.mark.parametrize("name", ["bert", "gpt2", "llama"])
+def test_adapters_on_all_linear_layers_give_the_sentence_away(name: str, tmp_path: Path) -> None:
+    run_cell(text_cell(model=family(name), recipe=everywhere(name, 20)), tmp_path)
+    assert values(tmp_path, "score", "exact_match") == [1.0, 1.0]
+    assert min(values(tmp_path, "attack", "verdict")) >= 1.0
+    assert values(tmp_path, "score", "false_certificates") == [0.0, 0.0]
+
+
+def test_keys_that_were_trained_prove_nothing(tmp_path: Path) -> None:
+    run_cell(text_cell(rank=6, recipe=everywhere("bert", 20)), tmp_path)
+    assert values(tmp_path, "attack", "verdict") == [0.0, 0.0]
+    assert values(tmp_path, "score", "false_certificates") == [0.0, 0.0]
+
+
 def test_the_attack_needs_nothing_of_the_victim(tmp_path: Path) -> None:
     stages = run_cell(text_cell(), tmp_path)
     for part in ("victim", "private"):
