@@ -60,7 +60,7 @@ def track_cell(store: Store, suite: str, planned: PlannedCell) -> TrackedCell:
         metrics=metrics | seconds,
         curves=curves,
         tags=cell_tags(suite, planned) | _artefact_tags(manifests) | surroundings(),
-        files=tuple(path for path in _pictures(store, planned) if path.is_file()),
+        files=tuple(path for path in _shown(store, planned) if path.is_file()),
         started=round(first.timestamp() * 1000),
         ended=round(last.timestamp() * 1000),
     )
@@ -119,8 +119,10 @@ def _artefact_tags(manifests: Mapping[str, Manifest]) -> dict[str, str]:
     return tags
 
 
-def _pictures(store: Store, planned: PlannedCell) -> Iterator[Path]:
-    yield store.path(planned.tasks["score"]) / "gallery.png"
+def _shown(store: Store, planned: PlannedCell) -> Iterator[Path]:
+    """Pictures of images, sentences of text, and how the first adapter was configured."""
+    for name in ("gallery.png", "sentences.json"):
+        yield store.path(planned.tasks["score"]) / name
     if "publish" in planned.tasks:
         yield store.path(planned.tasks["publish"]) / FIRST_RELEASE / "adapter_config.json"
 

@@ -15,7 +15,7 @@ from benchmark.tracked import CURVE_POINTS, _curve, graph_digest
 from benchmark.tracking import Tracker
 from bridge_core.errors import BridgeError, StoreFault
 from bridge_core.facts import Fact
-from tests.synthetic_store import CREATED, cells, filled_store, psnr
+from tests.synthetic_store import CREATED, cells, filled_store, psnr, text_cells
 
 
 @pytest.fixture(scope="module")
@@ -70,6 +70,17 @@ def test_a_cell_is_a_run_with_every_parameter_its_scores_curves_and_pictures(uri
     assert Image.open(picture).size == (48, 48)
     config = client.download_artifacts(run.info.run_id, "adapter_config.json", str(tmp_path))
     assert json.loads(Path(config).read_text()) == {"r": 2}
+
+
+def test_a_cell_of_text_has_its_sentences_in_mlflow(uri, tmp_path):
+    filler = filled_store(tmp_path / "store", text_cells(ranks=(2,), seeds=(0,)), finished=None)
+    Tracker(uri).fill(filler.store, filler.graph, {})
+    planned = filler.graph.cells[0]
+    run = runs(uri)[0][planned.id]
+    assert run.data.params["dataset.kind"] == "text"
+    assert run.data.metrics["exact_match"] >= 0
+    path = MlflowClient(uri).download_artifacts(run.info.run_id, "sentences.json", str(tmp_path))
+    assert json.loads(Path(path).read_text())[0].keys() >= {"truth", "recovered", "verdict", "control"}
 
 
 def test_filling_again_adds_what_is_new_and_nothing_else(uri, tmp_path):
