@@ -17,6 +17,7 @@ from bridge_core.guess import guessed_recipe
 from bridge_core.phases import Progress, publish, sealed, text_decoder, text_prior, text_proxy
 from bridge_core.release import Release
 from bridge_core.seeding import generator
+from bridge_core.text.base import check_base
 from bridge_core.text.batches import encode
 from bridge_core.text.corpus import is_heldout, read_sentences
 from bridge_core.text.matched import Unknown, recover_by_keys, recover_by_matching
@@ -84,6 +85,7 @@ def run(spec: s.TextAttackPhase, inputs: Mapping[str, Path], out: Path, progress
     found: list[Recovered] = []
     targets: list[Mapping[str, Tensor]] = []
     for number, release in enumerate(releases):
+        check_base(release, language)
         heard = hear(release, {name: one[number] for name, one in gradients.items()})
         knobs, num_samples = spec.inversion, told.num_samples
         match knobs:

@@ -10,6 +10,7 @@ from bridge_core.errors import InvalidInput, UnknownName
 from bridge_core.evidence import evidence_of
 from bridge_core.phases import publish
 from bridge_core.spec import text as t
+from bridge_core.text.base import check_base
 from bridge_core.text.corpus import load_sentences
 from bridge_core.text.models import Language, build_language, first_inputs, read_language, save_language
 from bridge_core.text.recover import EXACT, NOTHING, Recovered, read_recovered, recover, save_recovered
@@ -54,6 +55,22 @@ def test_the_right_base_gives_the_sentence_and_another_one_nothing(folder: Path)
         wrong = attack(folder, other(read_language(folder / "base"), seed))
         assert wrong.verdict == NOTHING and not wrong.certified and not any(wrong.sure)
         assert "another base model" in wrong.why
+
+
+@pytest.mark.parametrize(
+    ("model", "words"),
+    [
+        (t.TinyText(width=32, heads=2, depth=3, vocabulary=600), ("for a 64 x 64 matrix", "this base model's 32 x 32")),
+        (t.TinyText(width=64, heads=2, depth=1, vocabulary=600), ("layer.1", "this base model has not")),
+        (t.TinyText(family="llama", width=64, heads=2, task="causal"), ("attention.self.query", "has not")),
+    ],
+)
+def test_a_base_of_other_shapes_is_refused(folder: Path, model: t.TinyText, words: tuple[str, ...]) -> None:
+    (release, *_) = publish.read_releases(folder / "publish")
+    check_base(release, read_language(folder / "base"))
+    with pytest.raises(InvalidInput) as caught:
+        check_base(release, build_language(model, load_sentences(t.Canaries(), 2).texts, 2))
+    assert is_one_line(caught.value, *words, "base that the adapter was trained on")
 
 
 def test_a_doubt_forbids_every_certificate(folder: Path) -> None:
