@@ -26,7 +26,6 @@ from bridge_core.text.models import Language, first_inputs, read_language
 from bridge_core.text.objective import Target
 from bridge_core.text.order import drifts_of
 from bridge_core.text.practice import Weights, fit_weights, log_frequency, practise
-from bridge_core.text.prior import Bigram, fit_bigram
 from bridge_core.text.recover import Recovered, recover, save_recovered
 from bridge_core.text.span import Probe, probes_of, ranking, row_errors
 from bridge_core.text.victim import SEALED_BLOCKS
@@ -56,7 +55,8 @@ def run(spec: s.TextAttackPhase, inputs: Mapping[str, Path], out: Path, progress
     table = first_inputs(language, spec.dataset.max_tokens)
     gradients = publish.read_exact_gradient(inputs["publish"]) if isinstance(spec.bridge, s.Oracle) else {}
     decoding = text_decoder.read_decoding(spec.bridge, inputs["decoder"]) if "decoder" in inputs else None
-    log_prior = log_frequency(text_prior.read(inputs["prior"]).counts)
+    prior = text_prior.read(inputs["prior"]).bigram
+    log_prior = log_frequency(prior.counts)
 
     def hear(release: Release, gradients: Mapping[str, Tensor]) -> Heard:
         recipe = told.recipe or guessed_recipe(release, told.num_samples)
@@ -76,12 +76,6 @@ def run(spec: s.TextAttackPhase, inputs: Mapping[str, Path], out: Path, progress
     def weigh(scores: Tensor) -> Tensor:
         return practised().of(scores, log_prior)
 
-    @cache
-    def prior() -> Bigram:
-        sentences = read_sentences(inputs["proxy"] / text_proxy.FILE)
-        proxy = encode(language, sentences[~is_heldout(sentences)], spec.dataset)
-        return fit_bigram(proxy.sentences(), language.vocabulary)
-
     found: list[Recovered] = []
     targets: list[Mapping[str, Tensor]] = []
     for number, release in enumerate(releases):
@@ -98,7 +92,7 @@ def run(spec: s.TextAttackPhase, inputs: Mapping[str, Path], out: Path, progress
                 unknown = _unknown(spec, language, told, number)
                 scores, rng = ranking(heard.probes[0], table), generator(spec.seed, "matching", str(number))
                 knobs = knobs.model_copy(update={"keys": False}) if heard.doubt else knobs  # Keys prove tokens.
-                one = recover_by_matching(heard.target, table, scores, prior(), unknown, knobs, rng, weigh)
+                one = recover_by_matching(heard.target, table, scores, prior, unknown, knobs, rng, weigh)
             case _:
                 assert_never(knobs)
         found.append(one)
