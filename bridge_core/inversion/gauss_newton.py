@@ -6,6 +6,7 @@ the target. Images are not clamped on the way, which would stall it; a soft resi
 """
 
 from dataclasses import dataclass, replace
+from math import nan
 
 import torch
 from jaxtyping import Float, Int64
@@ -18,7 +19,7 @@ from bridge_core.inversion.normal_equations import Conjugate, Dense, Penalty, St
 from bridge_core.inversion.problem import Problem
 from bridge_core.inversion.spread import Spread
 from bridge_core.inversion.variable_projection import Matching, Point
-from bridge_core.inversion.verdict import Verdict, judge
+from bridge_core.inversion.verdict import Verdict, judge, predicted_psnr
 
 SOLVED = 1e-11
 """Sum over the modules of squared distance of unit vectors: float32's own error."""
@@ -111,8 +112,11 @@ def _cleaned(matching: Matching, knobs: s.GaussNewton, begin: Begin, cleaner: Cl
 class Search:
     """The search for one secret."""
 
-    def __init__(self, matching: Matching, knobs: s.GaussNewton, start: Tensor, spread: Spread) -> None:
-        self.matching, self.knobs, self.start, self.spread = matching, knobs, start, spread
+    def __init__(
+        self, matching: Matching, knobs: s.GaussNewton, start: Tensor, spread: Spread, *, whole: bool = False
+    ) -> None:
+        """`whole`: no direction is left out of the first Jacobians, for a spread whose columns are in no order."""
+        self.matching, self.knobs, self.start, self.spread, self._whole = matching, knobs, start, spread, whole
         self.unknowns = len(start) * spread.width
         self.dense = knobs.solver == "dense" or (knobs.solver == "auto" and self.unknowns <= MOST_DENSE)
         self.transform = spread.matrix() if self.dense else None
@@ -160,6 +164,10 @@ class Search:
                 break
         return state
 
+    def step(self, centre: Float[Tensor, "num c h w"], state: State) -> State | None:
+        """One step at the regularisation of `state`; None where no step lowers the regularised cost."""
+        return self._step(centre, state, self.matching.weights(state.point), 1.0)[0]
+
     def steps(self, state: State, weights: Tensor) -> Steps:
         """The linear problem at `state`."""
         penalty = Penalty(state.tau, state.u, *self._box(state.point))
@@ -171,6 +179,8 @@ class Search:
 
     def _leading(self, transform: Tensor, tau: float) -> Tensor:
         """The columns that can matter: along the others the misfit is flat against tau."""
+        if self._whole:
+            return transform
         if not self._sensitivity:
             return transform[:, :FIRST_COLUMNS]
         felt = transform.square().sum(0) * self._sensitivity > FLAT * tau
@@ -219,13 +229,19 @@ class Search:
     def _moved(self, centre: Tensor, u: Tensor) -> Tensor:
         return centre + self.spread.apply(u).to(centre.dtype).reshape(centre.shape)
 
+    def predicted_psnr(self, state: State) -> float:
+        """DB that the measurements' errors and the spread leave at `state`; NaN without a matrix."""
+        normal = self._normal(state)
+        return predicted_psnr(self.matching.variance(state.point), normal, self.spread) if normal is not None else nan
+
     def _judged(self, state: State) -> Verdict:
-        weights = self.matching.weights(state.point)
-        nothing = Penalty(0.0, state.u * 0, 0.0, torch.zeros_like(excess(state.point.images)))
+        return judge(self.matching, state.point, self._normal(state), self.spread)
+
+    def _normal(self, state: State) -> Float[Tensor, "k k"] | None:
         if self.transform is None:
-            return judge(self.matching, state.point, None, self.spread)
-        dense = Dense(self.matching, state.point, weights, self.transform, nothing)
-        return judge(self.matching, state.point, dense.normal, self.spread)
+            return None
+        nothing = Penalty(0.0, state.u * 0, 0.0, torch.zeros_like(excess(state.point.images)))
+        return Dense(self.matching, state.point, self.matching.weights(state.point), self.transform, nothing).normal
 
 
 def excess(images: Float[Tensor, "num c h w"]) -> Float[Tensor, "num pixels"]:

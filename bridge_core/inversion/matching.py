@@ -15,22 +15,38 @@ REPORTS = 50
 
 Report = Callable[[int, int, Tensor], None]
 """Told (iteration, iterations, matching loss of each start)."""
+Target = Callable[[Tensor], Tensor]
+"""Images (secrets x num x c x h x w) -> where a prior draws them to."""
 
 
-def dlg(problem: Problem, knobs: s.Dlg, prior: s.Prior, rng: torch.Generator, report: Report) -> Inverted:
-    """L-BFGS with a strong-Wolfe line search on the squared distance, one secret and start after the other."""
+def dlg(
+    problem: Problem,
+    knobs: s.Dlg,
+    prior: s.Prior,
+    rng: torch.Generator,
+    report: Report,
+    target: Target | None = None,
+) -> Inverted:
+    """L-BFGS with a strong-Wolfe line search on the squared distance, one secret and start after the other.
+
+    With `sds` the end is drawn to the prior's `target`, as often as its `rounds` say.
+    """
     starts = [(restart, secret) for restart in range(knobs.restarts) for secret in range(problem.num_secrets)]
     images, losses = [], []
     for done, (_restart, secret) in enumerate(starts, 1):
         one = problem.only(torch.tensor([secret]))
         image, loss = _lbfgs(one, torch.rand(one.guess_shape, generator=rng), knobs.iterations, prior)
+        for _ in range(prior.rounds if isinstance(prior, s.Sds) and target is not None else 0):
+            image, loss = _lbfgs(one, image, knobs.iterations, prior, target(image) if target else None)
         images.append(image)
         losses.append(loss)
         report(done, len(starts), loss)
     return best_of(torch.cat(images), torch.cat(losses), knobs.restarts)
 
 
-def _lbfgs(problem: Problem, start: Tensor, iterations: int, prior: s.Prior) -> tuple[Tensor, Tensor]:
+def _lbfgs(
+    problem: Problem, start: Tensor, iterations: int, prior: s.Prior, centre: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     guess = start.clone().requires_grad_()
     optimiser = torch.optim.LBFGS(
         [guess],
@@ -46,6 +62,8 @@ def _lbfgs(problem: Problem, start: Tensor, iterations: int, prior: s.Prior) -> 
     def closure() -> Tensor:
         optimiser.zero_grad()
         loss = (problem.squared_distance(guess) + penalty(prior, guess)).sum()
+        if centre is not None and isinstance(prior, s.Sds):
+            loss = loss + prior.weight * (guess - centre).square().flatten(1).mean(1).sum()
         loss.backward()
         return loss
 
@@ -54,9 +72,17 @@ def _lbfgs(problem: Problem, start: Tensor, iterations: int, prior: s.Prior) -> 
 
 
 def inverting_gradients(
-    problem: Problem, knobs: s.InvertingGradients, prior: s.Prior, rng: torch.Generator, report: Report
+    problem: Problem,
+    knobs: s.InvertingGradients,
+    prior: s.Prior,
+    rng: torch.Generator,
+    report: Report,
+    target: Target | None = None,
 ) -> Inverted:
-    """Adam on the sign of the cosine distance's gradient, boxed to [0, 1], all secrets and starts in one batch."""
+    """Adam on the sign of the cosine distance's gradient, boxed to [0, 1], all secrets and starts in one batch.
+
+    With `sds` the gradient of weight |guess - target|^2 / pixels is added, its target drawn anew at each iteration.
+    """
     secrets = torch.arange(problem.num_secrets).repeat(knobs.restarts)
     batch = problem.only(secrets)
     guess = torch.rand(batch.guess_shape, generator=rng).requires_grad_()
@@ -66,6 +92,9 @@ def inverting_gradients(
     for iteration in range(1, knobs.iterations + 1):
         distance = batch.cosine_distance(guess)
         (gradient,) = torch.autograd.grad((distance + penalty(prior, guess)).sum(), guess)
+        if target is not None and isinstance(prior, s.Sds):
+            away = guess.detach() - target(guess.detach())
+            gradient = gradient + 2 * prior.weight * away / away[0].numel()
         guess.grad = gradient.sign()
         optimiser.step()
         schedule.step()

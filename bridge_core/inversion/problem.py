@@ -36,6 +36,14 @@ class Problem:
         """(secrets, num_samples, channels, height, width)."""
         return (*self.labels.shape, *self.image_shape)
 
+    def gradients(self) -> dict[str, Float[Tensor, "secrets out in"]] | None:
+        """The full gradients that the targets are; None where they are measurements of lower rank."""
+        if self.matrices is None:
+            return dict(self.targets)
+        if any(one.shape[1] < one.shape[2] for one in self.matrices.values()):
+            return None
+        return {name: t @ self.matrices[name] for name, t in self.targets.items()}
+
     def only(self, secrets: Tensor) -> "Problem":
         """The same problem for the chosen secrets; an index may stand several times, for several starts."""
         matrices = None if self.matrices is None else _chosen(self.matrices, secrets)

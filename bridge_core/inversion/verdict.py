@@ -49,7 +49,7 @@ def judge(matching: Matching, point: Point, normal: Float[Tensor, "k k"] | None,
     """Grade the end of a search; `normal` is T^T J^T J T there."""
     misfit = point.cost()
     explained = misfit <= ROUND_OFF or matching.explained(point)
-    predicted = _predicted_psnr(matching.variance(point), normal, spread) if normal is not None else math.nan
+    predicted = predicted_psnr(matching.variance(point), normal, spread) if normal is not None else math.nan
     if explained and not predicted < EXACT_PSNR:
         label = Label.EXACT
     elif (explained and not predicted < APPROXIMATE_PSNR) or misfit <= APPROXIMATE_MISFIT:
@@ -59,7 +59,8 @@ def judge(matching: Matching, point: Point, normal: Float[Tensor, "k k"] | None,
     return Verdict(label, misfit, predicted)
 
 
-def _predicted_psnr(variance: float, normal: Tensor, spread: Spread) -> float:
+def predicted_psnr(variance: float, normal: Float[Tensor, "k k"], spread: Spread) -> float:
+    """DB of an image whose errors are what weighted misfits of this variance and the spread leave."""
     precision = normal / max(variance, 1e-30)
     precision.diagonal().add_(1.0)
     transform, k = spread.matrix(), spread.width

@@ -80,6 +80,11 @@ def _image_stages(cell: s.Cell) -> tuple[Stage, ...]:
         inputs = {"base": "base", "proxy": "proxy", "adapter": measured}
         chain.append(Stage("start", _start(cell, cell.inversion.start), inputs))
         attack_inputs["start"] = "start"
+    if not isinstance(cell.prior, s.NoPrior):
+        attack_inputs["proxy"] = "proxy"
+    if isinstance(cell.prior, s.Sds | s.Guide) and isinstance(cell.prior.diffusion, s.EmbeddedDiffusion):
+        chain.append(Stage("diffusion", s.DiffusionPhase(diffusion=cell.prior.diffusion), {"proxy": "proxy"}))
+        attack_inputs["diffusion"] = "diffusion"
     chain += [
         Stage(
             "attack",
@@ -193,6 +198,10 @@ def run(spec: s.PhaseSpec, inputs: Mapping[str, Path], out: Path, progress: Prog
             from bridge_core.phases import start
 
             start.run(spec, inputs, out, progress)
+        case s.DiffusionPhase():
+            from bridge_core.phases import diffusion
+
+            diffusion.run(spec, inputs["proxy"], out, progress)
         case s.AttackPhase():
             from bridge_core.phases import attack
 

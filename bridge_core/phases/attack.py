@@ -14,13 +14,16 @@ from bridge_core.errors import NotApplicable
 from bridge_core.evidence import Evidence, evidence_of, stacked
 from bridge_core.facts import Fact, write_facts
 from bridge_core.guess import guessed_recipe
+from bridge_core.inversion.consistent import Target, consistent
 from bridge_core.inversion.gauss_newton import Begin, Search, Solution, gauss_newton
 from bridge_core.inversion.matching import Report, dlg, inverting_gradients
 from bridge_core.inversion.problem import Inverted, Problem
 from bridge_core.inversion.simulated import SimulatedMatching
+from bridge_core.inversion.variable_projection import Matching
 from bridge_core.inversion.verdict import GRADES
 from bridge_core.models import load_base
 from bridge_core.phases import Progress, decoder, publish, start
+from bridge_core.phases.prior import Prior, read_prior
 from bridge_core.release import Release
 from bridge_core.seeding import generator
 
@@ -53,8 +56,8 @@ def run(spec: s.AttackPhase, inputs: Mapping[str, Path], out: Path, progress: Pr
     if inverted.start is not None:
         tensors["start"] = inverted.start.contiguous()
     save_file(tensors, out / FILE)
-    if problem.matrices is None:
-        save_file({name: t.contiguous() for name, t in problem.targets.items()}, out / GRADIENT_FILE)
+    if (decoded := problem.gradients()) is not None:
+        save_file({name: t.contiguous() for name, t in decoded.items()}, out / GRADIENT_FILE)
     final = [Fact("final_matching_loss", float(x), secret=i) for i, x in enumerate(inverted.loss)]
     write_facts([*curve, *final, *facts], out)
 
@@ -94,7 +97,26 @@ def _target(known: Known, pixels: int) -> tuple[dict[str, Tensor], dict[str, Ten
             shares = decoder.expected_errors(inputs["decoder"])
             entries = sum(t[0].numel() for t in targets.values())
             room = max(1.0, entries / pixels)
+            if isinstance(known.spec.inversion, s.GaussNewton) and known.spec.inversion.decoded == "consistent":
+                return _consistent(known, targets, {name: room * share for name, share in shares.items()})
             return targets, None, {n: torch.full_like(t, _even(room * shares[n], t[0])) for n, t in targets.items()}
+
+
+def _consistent(
+    known: Known, decoded: dict[str, Tensor], shares: dict[str, float]
+) -> tuple[dict[str, Tensor], dict[str, Tensor], dict[str, Tensor]]:
+    """Decoded gradients, in the row space of A replaced by what was measured there."""
+    made: list[dict[str, Target]] = []
+    for number, (release, evidence, recipe) in enumerate(
+        zip(known.releases, known.evidence, known.recipes, strict=True)
+    ):
+        a, error = release.measurement_matrices(), _with_steps(evidence, recipe)
+        made.append({n: consistent(d[number], evidence.m[n], error[n], a[n], shares[n]) for n, d in decoded.items()})
+    return (
+        stacked([{n: one.target for n, one in each.items()} for each in made]),
+        stacked([{n: one.matrix for n, one in each.items()} for each in made]),
+        stacked([{n: one.error for n, one in each.items()} for each in made]),
+    )
 
 
 def _with_steps(evidence: Evidence, recipe: s.Recipe) -> dict[str, Tensor]:
@@ -124,24 +146,29 @@ def decode(
 def invert(problem: Problem, known: Known, report: Report) -> tuple[Inverted, Tensor | None, list[Fact]]:
     """Run the spec's inversion; labels (secrets x num_samples) where it finds them, facts: what it thinks of it."""
     spec = known.spec
-    rng = generator(spec.seed, "attack")
+    rng, prior = generator(spec.seed, "attack"), read_prior(spec, known.inputs, problem.image_shape[0])
     match spec.inversion:
         case s.Dlg():
-            return dlg(problem, spec.inversion, spec.prior, rng, report), None, []
+            found = dlg(problem, spec.inversion, spec.prior, rng, report, prior.target())
+            return prior.cleaned(found), None, []
         case s.InvertingGradients():
-            return inverting_gradients(problem, spec.inversion, spec.prior, rng, report), None, []
+            found = inverting_gradients(problem, spec.inversion, spec.prior, rng, report, prior.target(draws=1))
+            return prior.cleaned(found), None, []
         case s.GaussNewton():
-            return _gauss_newton(problem, known, spec.inversion, report)
+            return _gauss_newton(problem, known, spec.inversion, prior, report)
         case _:
             assert_never(spec.inversion)
 
 
 def _gauss_newton(
-    problem: Problem, known: Known, knobs: s.GaussNewton, report: Report
+    problem: Problem, known: Known, knobs: s.GaussNewton, prior: Prior, report: Report
 ) -> tuple[Inverted, Tensor, list[Fact]]:
     begins = begins_of(known)
     found = gauss_newton(problem, knobs, begins, report)
-    found = [_simulated(problem, known, knobs, number, one, begins[number]) for number, one in enumerate(found)]
+    matchings = [_matching(problem, known, number, one) for number, one in enumerate(found)]
+    parts = zip(matchings, found, begins, strict=True)
+    found = [_carried_on(matching, knobs, one, begin) for matching, one, begin in parts]
+    found = prior.finished(matchings, knobs, found)
     inverted = Inverted(
         torch.stack([one.images for one in found]),
         torch.tensor([one.cost for one in found]),
@@ -161,18 +188,22 @@ def begins_of(known: Known) -> list[Begin]:
     return begins
 
 
-def _simulated(
-    problem: Problem, known: Known, knobs: s.GaussNewton, number: int, found: Solution, begin: Begin
-) -> Solution:
-    """The solution carried on by simulating the recipe, where it has several steps on the same images."""
+def _matching(problem: Problem, known: Known, number: int, found: Solution) -> Matching:
+    """The misfit of one secret: of the whole simulated recipe, where it has several steps on the same images."""
     recipe, release = known.recipes[number], known.releases[number]
+    one = problem.only(torch.tensor([number]))
     whole = recipe.batch_size == recipe.num_samples and 1 < recipe.steps <= MOST_SIMULATED_STEPS
-    if not (whole and problem.matrices is not None and isinstance(recipe.optimiser, s.Sgd)):
-        return found
+    if not (whole and isinstance(known.spec.bridge, s.Direct) and isinstance(recipe.optimiser, s.Sgd)):
+        return Matching(one)
     b = {name: one.b.float() for name, one in release.factors.items()}
     scale = {name: one.scale for name, one in release.factors.items()}
-    one = problem.only(torch.tensor([number]))
-    matching = SimulatedMatching(one, b, found.labels, recipe, scale)
+    return SimulatedMatching(one, b, found.labels, recipe, scale)
+
+
+def _carried_on(matching: Matching, knobs: s.GaussNewton, found: Solution, begin: Begin) -> Solution:
+    """The solution of one step's gradient carried on in the misfit of the simulated recipe."""
+    if not isinstance(matching, SimulatedMatching):
+        return found
     dense = knobs.model_copy(update={"solver": "dense", "restarts": 1, "cooling": knobs.cooling / 4})
     better = Search(matching, dense, found.images, begin.spread).best(0)
     return replace(better, delta=found.delta)

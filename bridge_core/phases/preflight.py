@@ -1,6 +1,7 @@
 """What can be known to fail before anything is written: modules that do not match, ranks too large, a fit too big."""
 
 from collections.abc import Iterable
+from pathlib import Path
 from typing import assert_never
 
 import torch
@@ -9,7 +10,7 @@ from bridge_core import spec as s
 from bridge_core.data import count_classes
 from bridge_core.decoders.linear import ridge_bytes
 from bridge_core.decoders.stacked import stacked_bytes
-from bridge_core.errors import InvalidInput
+from bridge_core.errors import InvalidInput, UnknownName
 from bridge_core.gradients import weight_matrix
 from bridge_core.models import Shape, adapted_modules, build
 from bridge_core.victim import check_rank
@@ -24,7 +25,8 @@ def run(cells: Iterable[s.Cell]) -> None:
     for cell in cells:
         if cell.dataset not in heads:
             heads[cell.dataset] = _num_classes(cell.dataset)
-        _check_inversion(cell.recipe, cell.inversion, cell.knowledge, cell.prior)
+        _check_inversion(cell.recipe, cell.inversion, cell.knowledge)
+        _check_prior(cell.prior)
         point = (cell.model, cell.rank, cell.dataset, cell.recipe, cell.bridge)
         if point not in seen:
             seen.add(point)
@@ -68,14 +70,22 @@ def _num_classes(dataset: s.Dataset) -> int:
     return num_classes
 
 
-def _check_inversion(recipe: s.Recipe, inversion: s.Inversion, knowledge: s.Knowledge, prior: s.Prior) -> None:
+def _check_prior(prior: s.Prior) -> None:
+    """A pipeline's source that looks like a path has to be a folder; a hub id is told by its use alone."""
+    if not isinstance(prior, s.Sds | s.Guide) or not isinstance(prior.diffusion, s.PipelineDiffusion):
+        return
+    source = prior.diffusion.source
+    if source.startswith((".", "/", "~")) and not (Path(source).expanduser() / "model_index.json").is_file():
+        remedy = "give a folder that diffusers' `save_pretrained` wrote, or a hub id"
+        raise UnknownName(f"the prior's pipeline {source} has no model_index.json", "a pipeline's folder", remedy)
+
+
+def _check_inversion(recipe: s.Recipe, inversion: s.Inversion, knowledge: s.Knowledge) -> None:
     if not isinstance(inversion, s.GaussNewton):
         if knowledge.secret_labels == "searched":
             remedy = "use `gauss_newton`, which needs no label, or give the labels"
             raise InvalidInput(f"inversion {inversion.kind} with labels to be searched", "labels", remedy)
         return
-    if not isinstance(prior, s.NoPrior):
-        raise InvalidInput(f"gauss_newton with the prior {prior.kind}, which it does not use", "`none`", "set `priors`")
     if not recipe.starts_at_zero:
         found = f"gauss_newton on init_lora_weights {recipe.lora.init_lora_weights}, where it has no start"
         raise InvalidInput(found, "`default` or `gaussian`", "use `dlg` or `inverting_gradients`")

@@ -1,4 +1,4 @@
-"""The attack: bridges, inversions, priors, and what the attacker is told."""
+"""The attack: bridges, inversions, and what the attacker is told."""
 
 from typing import Annotated, Literal
 
@@ -128,6 +128,9 @@ class GaussNewton(Axis):
     """Factor of the regularisation from step to step, squared after a full step."""
     solver: Literal["auto", "dense", "cg"] = "auto"
     """Normal matrix in float64, or conjugate gradients without a matrix; `auto`: the first up to 4,096 unknowns."""
+    decoded: Literal["consistent", "alone"] = "consistent"
+    """Of a bridge that decodes: `consistent` replaces what the decoded gradient says in the row space of A by what was
+    measured there, and weighs the rest by the decoder's error; `alone` matches the decoded gradient."""
     box: float = Field(default=0.0, ge=0)
     """Weight of a residual for leaving [0, 1], relative to the misfit: it fades as the misfit does."""
     start: Amortised = Amortised()
@@ -136,23 +139,6 @@ class GaussNewton(Axis):
 ImageInversions = Dlg | InvertingGradients | GaussNewton
 AnyInversion = Annotated[ImageInversions, Field(discriminator="kind")]
 Inversion = Annotated[AnyInversion, BeforeValidator(kind_alone)]
-
-
-class NoPrior(Axis):
-    """The matching loss alone."""
-
-    kind: Literal["none"] = "none"
-
-
-class TotalVariation(Axis):
-    """Anisotropic total variation of the image, added to the matching loss."""
-
-    kind: Literal["tv"] = "tv"
-    weight: float = Field(default=1e-2, gt=0)
-
-
-AnyPrior = Annotated[NoPrior | TotalVariation, Field(discriminator="kind")]
-Prior = Annotated[AnyPrior, BeforeValidator(kind_alone)]
 
 
 class Knowledge(Axis):

@@ -5,10 +5,11 @@ from typing import Annotated, Any, cast
 
 from pydantic import BeforeValidator, Field
 
-from bridge_core.spec.attack import Bridge, ImageInversions, Inversion, Knowledge, NoPrior, Prior
+from bridge_core.spec.attack import Bridge, ImageInversions, Inversion, Knowledge
 from bridge_core.spec.base import Spec, kind_alone
 from bridge_core.spec.data import Dataset
 from bridge_core.spec.models import ImageModels, Model
+from bridge_core.spec.prior import NoPrior, Prior
 from bridge_core.spec.recipe import Recipe
 from bridge_core.spec.text import TEXT_SOURCES, Corpus, TextBridge, TextInversion, TextInversions, TextModel, TextModels
 

@@ -2,10 +2,11 @@
 
 from typing import Literal
 
-from bridge_core.spec.attack import Amortised, Bridge, Inversion, Knowledge, Prior
+from bridge_core.spec.attack import Amortised, Bridge, Inversion, Knowledge
 from bridge_core.spec.base import Spec
 from bridge_core.spec.data import Source
 from bridge_core.spec.models import Model
+from bridge_core.spec.prior import EmbeddedDiffusion, Prior
 from bridge_core.spec.recipe import AdamW, Lora, Recipe
 from bridge_core.spec.text import Corpus, TextBridge, TextInversion, TextModel, TextSource
 
@@ -93,6 +94,13 @@ class StartPhase(Spec):
     """Images of a simulated step."""
     optimiser: AdamW | None = None
     """The step that the simulated measurements go through and back, with what it loses; None where it loses nothing."""
+
+
+class DiffusionPhase(Spec):
+    """The embedded diffusion model, trained on the proxy part."""
+
+    phase: Literal["diffusion"] = "diffusion"
+    diffusion: EmbeddedDiffusion
 
 
 class AttackPhase(Spec):
@@ -210,6 +218,7 @@ ImagePhaseSpec = (
     | PublishPhase
     | DecoderPhase
     | StartPhase
+    | DiffusionPhase
     | AttackPhase
     | ScorePhase
 )

@@ -72,8 +72,9 @@ def test_labels_to_be_searched_by_an_inversion_that_needs_them() -> None:
     phases.check((cell(knowledge=told, inversion="gauss_newton"),))
 
 
-def test_gauss_newton_with_a_prior_that_it_would_not_use() -> None:
-    refused(cell(prior="tv", inversion="gauss_newton"), "gauss_newton", "tv", "none")
+def test_a_priors_pipeline_that_is_not_there() -> None:
+    missing = {"kind": "guide", "diffusion": {"kind": "pipeline", "source": "./no-such-folder"}}
+    refused(cell(prior=missing, inversion="gauss_newton"), "./no-such-folder", "model_index.json", "save_pretrained")
 
 
 def test_gauss_newton_needs_measurements_whatever_the_bridge() -> None:

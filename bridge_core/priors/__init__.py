@@ -1,4 +1,4 @@
-"""Priors: what is added to a matching loss because images look like images."""
+"""Priors: what is added to a matching loss, or done to its result, because images look like images."""
 
 from typing import assert_never
 
@@ -10,9 +10,9 @@ from bridge_core import spec as s
 
 
 def penalty(prior: s.Prior, guess: Float[Tensor, "secrets num channels height width"]) -> Float[Tensor, "secrets"]:
-    """The prior's cost of each secret's images."""
+    """The prior's cost of each secret's images; 0 for priors that have a gradient, or a restorer, and no cost."""
     match prior:
-        case s.NoPrior():
+        case s.NoPrior() | s.Sds() | s.Guide():
             return torch.zeros(len(guess))
         case s.TotalVariation():
             return prior.weight * total_variation(guess)
