@@ -220,7 +220,7 @@ def test_what_is_no_pipeline_gets_one_line(tmp_path: Path, name: str) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "empty/model_index.json").write_text('{"_class_name": "Evil", "evil": ["pipeline", "Evil"]}')
     (tmp_path / "empty/pipeline.py").write_text("raise SystemExit('run')")
-    with pytest.raises(InvalidInput, match="save_pretrained|Stable Diffusion") as caught:
+    with pytest.raises(InvalidInput, match=r"save_pretrained|Stable Diffusion") as caught:
         read_diffusion(s.PipelineDiffusion(source=str(tmp_path / name)), None, 1)
     assert "\n" not in str(caught.value)
 
