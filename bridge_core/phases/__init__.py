@@ -2,7 +2,8 @@
 
     proxy ─┬─ base ─┬─ statistics ──────────┬─ decoder, start ─┐
            │        ├─ adapter ─┬───────────┘                  │
-    private┴────────┴───────────┴─ victim ─── publish ─────────┴─ attack ─── score (opens victim)
+    private┴────────┴───────────┴─ victim ─── publish ─────────┴─ attack ─── restore ─── score (opens victim)
+    proxy ─── diffusion ─────────────────────────────────────────────────────┘ (with a prior alone)
 
 `victim` holds the secret. `publish` copies out of it what the world sees: the adapter, and what the suite says the
 attacker is told. `attack` is given `publish`, never `victim`; only `score` opens the secret again.
@@ -80,26 +81,28 @@ def _image_stages(cell: s.Cell) -> tuple[Stage, ...]:
         inputs = {"base": "base", "proxy": "proxy", "adapter": measured}
         chain.append(Stage("start", _start(cell, cell.inversion.start), inputs))
         attack_inputs["start"] = "start"
-    if not isinstance(cell.prior, s.NoPrior):
-        attack_inputs["proxy"] = "proxy"
+    prior_inputs = {} if isinstance(cell.prior, s.NoPrior) else {"proxy": "proxy"}
     if isinstance(cell.prior, s.Sds | s.Guide) and isinstance(cell.prior.diffusion, s.EmbeddedDiffusion):
         chain.append(Stage("diffusion", s.DiffusionPhase(diffusion=cell.prior.diffusion), {"proxy": "proxy"}))
-        attack_inputs["diffusion"] = "diffusion"
-    chain += [
-        Stage(
-            "attack",
-            s.AttackPhase(
-                model=cell.model, bridge=cell.bridge, inversion=cell.inversion, prior=cell.prior, seed=cell.seed
-            ),
-            attack_inputs,
-        ),
-        Stage(
-            "score",
-            s.ScorePhase(model=cell.model),
-            {"attack": "attack", "victim": "victim", "base": "base", "statistics": "statistics"},
-        ),
+        prior_inputs["diffusion"] = "diffusion"
+    chain += _attack(cell, attack_inputs, prior_inputs)
+    score_inputs = {"attack": chain[-1].name, "victim": "victim", "base": "base", "statistics": "statistics"}
+    return (*chain, Stage("score", s.ScorePhase(model=cell.model), score_inputs))
+
+
+def _attack(cell: s.Cell, attack_inputs: dict[str, str], prior_inputs: dict[str, str]) -> list[Stage]:
+    """Gauss-Newton searches without a prior, which is brought in at its end: all priors share one search."""
+    search = s.AttackPhase(
+        model=cell.model, bridge=cell.bridge, inversion=cell.inversion, prior=cell.prior, seed=cell.seed
+    )
+    if isinstance(cell.prior, s.NoPrior) or not isinstance(cell.inversion, s.GaussNewton):
+        return [Stage("attack", search, attack_inputs | prior_inputs)]
+    search = search.model_copy(update={"prior": s.NoPrior()})
+    restore = s.RestorePhase(search=search, prior=cell.prior)
+    return [
+        Stage("attack", search, attack_inputs),
+        Stage("restore", restore, attack_inputs | prior_inputs | {"attack": "attack"}),
     ]
-    return tuple(chain)
 
 
 def _start(cell: s.Cell, knobs: s.Amortised) -> s.StartPhase:
@@ -202,6 +205,10 @@ def run(spec: s.PhaseSpec, inputs: Mapping[str, Path], out: Path, progress: Prog
             from bridge_core.phases import diffusion
 
             diffusion.run(spec, inputs["proxy"], out, progress)
+        case s.RestorePhase():
+            from bridge_core.phases import restore
+
+            restore.run(spec, inputs, out, progress)
         case s.AttackPhase():
             from bridge_core.phases import attack
 

@@ -23,7 +23,7 @@ from bridge_core.inversion.variable_projection import Matching
 from bridge_core.inversion.verdict import GRADES
 from bridge_core.models import load_base
 from bridge_core.phases import Progress, decoder, publish, start
-from bridge_core.phases.prior import Prior, read_prior
+from bridge_core.phases.prior import read_prior
 from bridge_core.release import Release
 from bridge_core.seeding import generator
 
@@ -146,29 +146,30 @@ def decode(
 def invert(problem: Problem, known: Known, report: Report) -> tuple[Inverted, Tensor | None, list[Fact]]:
     """Run the spec's inversion; labels (secrets x num_samples) where it finds them, facts: what it thinks of it."""
     spec = known.spec
-    rng, prior = generator(spec.seed, "attack"), read_prior(spec, known.inputs, problem.image_shape[0])
+    rng, channels = generator(spec.seed, "attack"), problem.image_shape[0]
     match spec.inversion:
         case s.Dlg():
+            prior = read_prior(spec.prior, spec.seed, known.inputs, channels)
             found = dlg(problem, spec.inversion, spec.prior, rng, report, prior.target())
             return prior.cleaned(found), None, []
         case s.InvertingGradients():
+            prior = read_prior(spec.prior, spec.seed, known.inputs, channels)
             found = inverting_gradients(problem, spec.inversion, spec.prior, rng, report, prior.target(draws=1))
             return prior.cleaned(found), None, []
         case s.GaussNewton():
-            return _gauss_newton(problem, known, spec.inversion, prior, report)
+            return _gauss_newton(problem, known, spec.inversion, report)
         case _:
             assert_never(spec.inversion)
 
 
 def _gauss_newton(
-    problem: Problem, known: Known, knobs: s.GaussNewton, prior: Prior, report: Report
+    problem: Problem, known: Known, knobs: s.GaussNewton, report: Report
 ) -> tuple[Inverted, Tensor, list[Fact]]:
     begins = begins_of(known)
     found = gauss_newton(problem, knobs, begins, report)
-    matchings = [_matching(problem, known, number, one) for number, one in enumerate(found)]
+    matchings = [matching_of(problem, known, number, one.labels) for number, one in enumerate(found)]
     parts = zip(matchings, found, begins, strict=True)
     found = [_carried_on(matching, knobs, one, begin) for matching, one, begin in parts]
-    found = prior.finished(matchings, knobs, found)
     inverted = Inverted(
         torch.stack([one.images for one in found]),
         torch.tensor([one.cost for one in found]),
@@ -188,7 +189,7 @@ def begins_of(known: Known) -> list[Begin]:
     return begins
 
 
-def _matching(problem: Problem, known: Known, number: int, found: Solution) -> Matching:
+def matching_of(problem: Problem, known: Known, number: int, labels: Tensor) -> Matching:
     """The misfit of one secret: of the whole simulated recipe, where it has several steps on the same images."""
     recipe, release = known.recipes[number], known.releases[number]
     one = problem.only(torch.tensor([number]))
@@ -197,7 +198,7 @@ def _matching(problem: Problem, known: Known, number: int, found: Solution) -> M
         return Matching(one)
     b = {name: one.b.float() for name, one in release.factors.items()}
     scale = {name: one.scale for name, one in release.factors.items()}
-    return SimulatedMatching(one, b, found.labels, recipe, scale)
+    return SimulatedMatching(one, b, labels, recipe, scale)
 
 
 def _carried_on(matching: Matching, knobs: s.GaussNewton, found: Solution, begin: Begin) -> Solution:

@@ -9,15 +9,12 @@ from torch import Tensor
 
 from bridge_core import spec as s
 from bridge_core.data import read_images
-from bridge_core.inversion.gauss_newton import Solution
 from bridge_core.inversion.matching import Target
-from bridge_core.inversion.plug_and_play import restored
 from bridge_core.inversion.problem import Inverted
-from bridge_core.inversion.variable_projection import Matching
 from bridge_core.phases import proxy
 from bridge_core.phases.diffusion import heldout_pixels
 from bridge_core.priors.diffusion import Diffusion, read_diffusion
-from bridge_core.priors.restoration import MOST_MEASURED, distilled, restorer_of
+from bridge_core.priors.restoration import MOST_MEASURED, Restorer, distilled, restorer_of
 from bridge_core.seeding import generator
 
 
@@ -41,35 +38,30 @@ class Prior:
 
     def cleaned(self, found: Inverted) -> Inverted:
         """The end of a first-order inversion, cleaned once where the prior is `guide`; the loss is of before."""
-        knobs, heldout = self.spec, self.heldout
-        if not isinstance(knobs, s.Guide) or heldout is None:
+        knobs = self.spec
+        if not isinstance(knobs, s.Guide):
             return found
-        restorer = restorer_of(knobs, self.model, heldout, self.rng)
+        restorer = self.restorer()
         assert restorer is not None
         clean = _flat(found.images, lambda flat: restorer.restore(flat, knobs.noise, self.rng))
         return replace(found, images=clean.clamp(0, 1))
 
-    def finished(self, matchings: list[Matching], knobs: s.GaussNewton, found: list[Solution]) -> list[Solution]:
-        """The ends of Gauss-Newton's searches, each with the prior brought in as far as its measurements leave room."""
-        if isinstance(self.spec, s.NoPrior) or self.heldout is None:
-            return found
-        restorer, rounds = restorer_of(self.spec, self.model, self.heldout, self.rng), self.spec.rounds
-        assert restorer is not None
-        pairs = zip(matchings, found, strict=True)
-        return [restored(matching, knobs, one, restorer, rounds, self.rng) for matching, one in pairs]
+    def restorer(self) -> Restorer | None:
+        """The prior as a restorer, measured on the held-out images."""
+        return None if self.heldout is None else restorer_of(self.spec, self.model, self.heldout, self.rng)
 
 
-def read_prior(spec: s.AttackPhase, inputs: Mapping[str, Path], channels: int) -> Prior:
+def read_prior(knobs: s.Prior, seed: int, inputs: Mapping[str, Path], channels: int) -> Prior:
     """The prior of an attack; `inputs` hold the proxy part and the embedded model where it needs them."""
-    rng = generator(spec.seed, "attack", "prior")
-    if isinstance(spec.prior, s.NoPrior):
-        return Prior(spec.prior, None, None, rng)
+    rng = generator(seed, "attack", "prior")
+    if isinstance(knobs, s.NoPrior):
+        return Prior(knobs, None, None, rng)
     model = None
-    if isinstance(spec.prior, s.Sds | s.Guide):
+    if isinstance(knobs, s.Sds | s.Guide):
         folder = str(inputs["diffusion"]) if "diffusion" in inputs else None
-        model = read_diffusion(spec.prior.diffusion, folder, channels)
+        model = read_diffusion(knobs.diffusion, folder, channels)
     heldout = heldout_pixels(read_images(inputs["proxy"] / proxy.FILE), MOST_MEASURED)
-    return Prior(spec.prior, model, heldout, rng)
+    return Prior(knobs, model, heldout, rng)
 
 
 def _flat(images: Tensor, change: Target) -> Tensor:

@@ -14,6 +14,7 @@ from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from diffusers.models.unets.unet_2d import UNet2DModel
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
+from diffusers.schedulers.scheduling_utils import SchedulerMixin
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -89,7 +90,7 @@ class Schedule:
         return self.products[times].to(like).reshape(-1, *[1] * (like.dim() - 1))
 
 
-def schedule_of(scheduler: DDPMScheduler) -> Schedule:
+def schedule_of(scheduler: SchedulerMixin | None) -> Schedule:
     """The schedule of any scheduler of diffusers that has DDPM's products (DDIM, PNDM, Euler, ...).
 
     Raises `InvalidInput` where it has none.
@@ -98,7 +99,8 @@ def schedule_of(scheduler: DDPMScheduler) -> Schedule:
     if not isinstance(products, Tensor):
         found = f"a pipeline with {type(scheduler).__name__}, which has no cumulative products"
         raise InvalidInput(found, "a discrete schedule of DDPM's kind", "use a DDPM or Stable Diffusion pipeline")
-    return Schedule(products.float(), str(getattr(scheduler.config, "prediction_type", "epsilon")))
+    config = getattr(scheduler, "config", None)
+    return Schedule(products.float(), str(getattr(config, "prediction_type", "epsilon")))
 
 
 def weights_of(schedule_products: Float[Tensor, "times"], times: Int64[Tensor, "n"]) -> Float[Tensor, "n"]:

@@ -114,6 +114,15 @@ class AttackPhase(Spec):
     seed: int
 
 
+class RestorePhase(Spec):
+    """A prior brought in where Gauss-Newton's measurements leave room."""
+
+    phase: Literal["restore"] = "restore"
+    search: AttackPhase
+    """What has searched before, without a prior."""
+    prior: Prior
+
+
 class ScorePhase(Spec):
     """Reconstruction against truth, with the controls."""
 
@@ -220,6 +229,7 @@ ImagePhaseSpec = (
     | StartPhase
     | DiffusionPhase
     | AttackPhase
+    | RestorePhase
     | ScorePhase
 )
 TextPhaseSpec = (

@@ -114,7 +114,7 @@ def tiny_stable_diffusion(folder: Path) -> Path:
     (folder / "words").mkdir(parents=True)
     (folder / "words/vocab.json").write_text(json.dumps(words))
     (folder / "words/merges.txt").write_text("#version: 0.2\n")
-    tokenizer = CLIPTokenizer.from_pretrained(str(folder / "words"))
+    tokenizer = CLIPTokenizer.from_pretrained(str(folder / "words"), model_max_length=77)
     torch.manual_seed(0)
     text = CLIPTextModel(
         CLIPTextConfig(
