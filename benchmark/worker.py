@@ -162,6 +162,9 @@ def _limit_threads(threads: int | None) -> None:
     torch = sys.modules.get("torch")
     if threads is None:
         return
+    limit = os.environ.get("OMP_THREAD_LIMIT", "")
+    if limit.isdigit() and int(limit) > 0:  # more threads than the limit wait for each other for ever
+        threads = min(threads, int(limit))
     os.environ.setdefault("OMP_NUM_THREADS", str(threads))
     if torch is not None:
         torch.set_num_threads(threads)

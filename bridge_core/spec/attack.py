@@ -128,7 +128,7 @@ class GaussNewton(Axis):
     """Factor of the regularisation from step to step, squared after a full step."""
     solver: Literal["auto", "dense", "cg"] = "auto"
     """Normal matrix in float64, or conjugate gradients without a matrix; `auto`: the first up to 4,096 unknowns."""
-    decoded: Literal["consistent", "alone"] = "consistent"
+    decoded: Literal["consistent", "alone"] = "alone"
     """Of a bridge that decodes: `consistent` replaces what the decoded gradient says in the row space of A by what was
     measured there, and weighs the rest by the decoder's error; `alone` matches the decoded gradient."""
     box: float = Field(default=0.0, ge=0)

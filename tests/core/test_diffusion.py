@@ -1,5 +1,7 @@
 """Diffusion models as priors: schedules, the embedded model, Stable Diffusion and DDPM from folders."""
 
+# pyright: reportArgumentType=false
+
 import json
 from pathlib import Path
 
