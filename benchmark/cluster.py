@@ -26,6 +26,7 @@ from distributed.scheduler import KilledWorker
 from distributed.system import MEMORY_LIMIT
 
 from benchmark.engines import Deliver, Ended, Lost, Message, Progressed, Started
+from benchmark.events import WorkerLoad
 from benchmark.worker import MAX_TEXT, Failure, Order, Outcome, failure_of, perform
 from bridge_core.errors import BridgeError, UnknownName
 
@@ -109,6 +110,14 @@ class DaskEngine:
                 if message is not None:
                     deliver(message)
                 topic, told = self._inbox.get_nowait()
+
+    def loads(self) -> dict[str, WorkerLoad]:
+        """As the workers have last told the scheduler; empty where it does not answer."""
+        try:
+            known = self._client.scheduler_info(n_workers=-1)["workers"].values()
+            return {str(worker["name"]): _load_of(worker) for worker in known}
+        except (OSError, KeyError, TypeError, TimeoutError):
+            return {}
 
     def close(self, kill: bool) -> None:
         """Close client and own cluster; with `kill`, kill the own worker processes first."""
@@ -227,6 +236,12 @@ def on_scheduler(address: str, limits: Limits) -> DaskEngine:
         found = f"no dask scheduler answers at {address}"
         raise UnknownName(found, "an address such as tcp://host:8786", "start it with `dask scheduler`") from error
     return DaskEngine(client, limits)
+
+
+def _load_of(worker: Mapping[str, Any]) -> WorkerLoad:
+    used = worker["metrics"]
+    limit = int(worker.get("memory_limit") or 0)
+    return WorkerLoad(cpu=round(float(used["cpu"]), 1), memory=int(used["memory"]), memory_limit=limit)
 
 
 def _kill(nanny: Any) -> None:

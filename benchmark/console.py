@@ -78,7 +78,15 @@ class PlainLog:
                 return event.message if event.level == "info" else f"{event.level}: {event.message}"
             case e.RunFinished():
                 return self._ending(event)
-            case e.TaskCached() | e.TaskSkipped():
+            case e.CellCancelled():
+                return f"cell {self._cell(event.cell)} cancelled by {event.by}"
+            case e.CellReopened():
+                return f"cell {self._cell(event.cell)} tried again, asked by {event.by}"
+            case e.RunPaused():
+                return f"paused by {event.by}: running tasks go on to their end"
+            case e.RunResumed():
+                return f"resumed by {event.by}"
+            case e.TaskCached() | e.TaskSkipped() | e.WorkersLoaded():
                 return ""
 
     def _named(self, key: str) -> str:
@@ -110,6 +118,7 @@ class PlainLog:
     def _ending(self, event: e.RunFinished) -> str:
         cached = sum(task.state in IN_STORE and task.seconds is None for task in self.view.tasks.values())
         told = f"{plural(event.finished_cells, 'cell')} finished, {event.failed_cells} failed"
+        told += f", {event.cancelled_cells} cancelled" if event.cancelled_cells else ""
         told += f", {plural(cached, 'task')} cached, in {duration(elapsed(self.view, event.time))}"
         return f"{told}; next: {self._next(event.exit_code)}" if self.suite else told
 

@@ -9,15 +9,19 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Literal, assert_never
 
 from benchmark import events as e
 from benchmark.engines import Ended, Engine, Lost, Message, Progressed, Started
 from benchmark.graph import Graph, PlannedCell
 from benchmark.ledger import Ledger
+from benchmark.requests import Mailbox, Request
 from benchmark.store import Store
 from benchmark.worker import Execute, Failure, Order, Outcome
 
 PUMP_SECONDS = 0.2
+LOAD_SECONDS = 5.0
+"""Between two looks at what the workers use."""
 MAX_SECOND_CHANCES = 5
 """Times in one run that a task is put back through no fault of its own: corrupt input, worker lost before it began."""
 
@@ -35,6 +39,10 @@ class Driver:
     threads: int | None
     """Of torch, in each worker."""
     stop: threading.Event
+    mailbox: Mailbox | None = None
+    """Where requests to this run arrive."""
+    paused: bool = field(init=False, default=False)
+    """No task is started."""
     cached: set[str] = field(init=False, default_factory=set[str])
     """Keys that the store had."""
     made: set[str] = field(init=False, default_factory=set[str])
@@ -47,6 +55,7 @@ class Driver:
         self._begun: set[tuple[str, int]] = set()
         self._losses: Counter[str] = Counter()
         self._second_chances: Counter[str] = Counter()
+        self._load_due = 0.0
 
     def take_cached(self) -> bool:
         """Count what the store has, quarantine what is visibly corrupt there; whether anything is left to run."""
@@ -64,16 +73,82 @@ class Driver:
         ended = False
         try:
             while not self.stop.is_set():
+                self._obey()
                 self._dispatch(engine)
-                if not self._flying:
-                    ended = True
+                if not self._flying and not self.paused and not self._obey(now=True):
+                    ended = not self.stop.is_set()
                     return
                 engine.pump(self._take, PUMP_SECONDS)
+                if not self._flying:
+                    self.stop.wait(PUMP_SECONDS * self.paused)
+                self._tell_loads(engine)
         finally:
             engine.close(kill=not ended)
 
+    # --- what is asked of the run -------------------------------------------------------------------------------------
+
+    def _obey(self, now: bool = False) -> bool:
+        """Do what was asked since the last look; whether there was anything."""
+        asked = self.mailbox.take(now) if self.mailbox is not None else []
+        for one in asked:
+            if isinstance(one, str):
+                self._log("warning", one)
+            else:
+                self._do(one)
+        return bool(asked)
+
+    def _do(self, asked: Request) -> None:
+        match asked.action:
+            case "pause" | "resume":
+                self._pause(asked.action == "pause", asked.by)
+            case "cancel":
+                self._cancel(asked)
+            case "retry":
+                self._retry(asked)
+            case "stop":
+                self._log("warning", f"stopped on request of {asked.by}")
+                self.stop.set()
+            case _:
+                assert_never(asked.action)
+
+    def _pause(self, pause: bool, by: str) -> None:
+        if self.paused != pause:
+            self.paused = pause
+            kind = e.RunPaused if pause else e.RunResumed
+            self.emit(kind(time=time.time(), by=by))
+
+    def _cancel(self, asked: Request) -> None:
+        for cell in asked.cells:
+            skipped = self.ledger.cancel(cell)
+            if skipped is not None:
+                self.emit(e.CellCancelled(time=time.time(), cell=cell, by=asked.by))
+            for key in skipped or ():
+                self.emit(e.TaskSkipped(time=time.time(), key=key, because=""))
+
+    def _retry(self, asked: Request) -> None:
+        lost = self.ledger.failed_cells | self.ledger.cancelled_cells
+        for cell in asked.cells or sorted(lost):
+            tasks = self.ledger.reopen_cell(cell)
+            if tasks is None:
+                continue
+            for key in tasks:
+                del self._losses[key], self._second_chances[key]
+            self.emit(e.CellReopened(time=time.time(), cell=cell, tasks=tasks, by=asked.by))
+            self._tell_finished(self.ledger.settle(cell))
+
+    def _log(self, level: Literal["info", "warning", "error"], message: str) -> None:
+        self.emit(e.Logged(time=time.time(), level=level, message=message))
+
+    # --- running ------------------------------------------------------------------------------------------------------
+
+    def _tell_loads(self, engine: Engine) -> None:
+        if time.monotonic() >= self._load_due:
+            self._load_due = time.monotonic() + LOAD_SECONDS
+            if loads := engine.loads():
+                self.emit(e.WorkersLoaded(time=time.time(), workers=loads))
+
     def _dispatch(self, engine: Engine) -> None:
-        for _ in range(engine.free_slots()):
+        for _ in range(0 if self.paused else engine.free_slots()):
             key = self.ledger.next_ready()
             if key is None:
                 return
@@ -127,7 +202,10 @@ class Driver:
 
     def _finish(self, key: str, metrics: dict[str, float]) -> None:
         self._metrics[key] = metrics
-        for cell in self.ledger.finish(key):
+        self._tell_finished(self.ledger.finish(key))
+
+    def _tell_finished(self, cells: tuple[PlannedCell, ...]) -> None:
+        for cell in cells:
             self.emit(e.CellFinished(time=time.time(), cell=cell.id, metrics=self._cell_metrics(cell)))
 
     def _cell_metrics(self, cell: PlannedCell) -> dict[str, float]:
@@ -186,5 +264,5 @@ class Driver:
         if problem is not None:
             phase = self.graph.tasks[key].phase
             message = f"artefact {key[:12]} of {phase} is corrupt and will be made again: {problem}"
-            self.emit(e.Logged(time=time.time(), level="warning", message=message))
+            self._log("warning", message)
         return problem is not None

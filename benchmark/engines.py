@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from benchmark.events import WorkerLoad
 from benchmark.worker import Failure, Order, Outcome, perform
 
 
@@ -70,6 +71,10 @@ class Engine(Protocol):
         """Deliver the messages that are there; wait for the first, up to `timeout_seconds`."""
         ...
 
+    def loads(self) -> dict[str, WorkerLoad]:
+        """What each worker uses at the moment; empty where nobody knows."""
+        ...
+
     def close(self, kill: bool) -> None:
         """Release everything; with `kill`, without waiting for running orders."""
         ...
@@ -100,6 +105,10 @@ class InProcess:
 
             deliver(Started(key, attempt, "driver", time.time()))
             deliver(Ended(key, attempt, perform(order, "driver", tell)))
+
+    def loads(self) -> dict[str, WorkerLoad]:
+        """Nothing is known between tasks."""
+        return {}
 
     def close(self, kill: bool) -> None:
         """Nothing to release."""

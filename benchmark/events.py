@@ -22,6 +22,8 @@ class TaskInfo(BaseModel):
     phase: str
     inputs: dict[str, str]
     """Role -> key."""
+    why: str = ""
+    """Why it has to be made, where the store lacks it."""
 
 
 class CellInfo(BaseModel):
@@ -47,6 +49,8 @@ class RunStarted(Event):
     tasks: tuple[TaskInfo, ...]
     cells: tuple[CellInfo, ...]
     tracking_uri: str | None = None
+    suite_file: str | None = None
+    """Where the suite was read from, for `bridge bench retry`."""
 
 
 class TaskCached(Event):
@@ -98,7 +102,7 @@ class TaskFailed(Event):
 
 
 class TaskSkipped(Event):
-    """Not run, since `because` (a key) failed."""
+    """Not run, since `because` (a key) failed; without a key, since its cells were cancelled."""
 
     event: Literal["task_skipped"] = "task_skipped"
     key: str
@@ -122,6 +126,55 @@ class CellFailed(Event):
     cause: str
 
 
+class CellCancelled(Event):
+    """Somebody has asked for the cell to be left out; what of it runs already is finished for others."""
+
+    event: Literal["cell_cancelled"] = "cell_cancelled"
+    cell: str
+    by: str = ""
+
+
+class CellReopened(Event):
+    """A failed or cancelled cell is wanted again; `tasks` are the keys that wait again for it."""
+
+    event: Literal["cell_reopened"] = "cell_reopened"
+    cell: str
+    tasks: tuple[str, ...]
+    by: str = ""
+
+
+class RunPaused(Event):
+    """No task is started from now on; those that run go on to their end."""
+
+    event: Literal["run_paused"] = "run_paused"
+    by: str = ""
+
+
+class RunResumed(Event):
+    """Tasks are started again."""
+
+    event: Literal["run_resumed"] = "run_resumed"
+    by: str = ""
+
+
+class WorkerLoad(BaseModel):
+    """What a worker process uses: `cpu` in percent of one core, `memory` in bytes."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    cpu: float
+    memory: int
+    memory_limit: int = 0
+    """Bytes; 0 where there is none."""
+
+
+class WorkersLoaded(Event):
+    """What the workers use at the moment, told every few seconds."""
+
+    event: Literal["workers_loaded"] = "workers_loaded"
+    workers: dict[str, WorkerLoad]
+
+
 class Logged(Event):
     """A line for the log."""
 
@@ -137,6 +190,7 @@ class RunFinished(Event):
     exit_code: int
     finished_cells: int
     failed_cells: int
+    cancelled_cells: int = 0
 
 
 AnyEvent = Annotated[
@@ -149,6 +203,11 @@ AnyEvent = Annotated[
     | TaskSkipped
     | CellFinished
     | CellFailed
+    | CellCancelled
+    | CellReopened
+    | RunPaused
+    | RunResumed
+    | WorkersLoaded
     | Logged
     | RunFinished,
     Field(discriminator="event"),

@@ -38,6 +38,7 @@ class Ledger:
     """Key -> how often it was started."""
     finished_cells: set[str] = field(init=False, default_factory=set[str])
     failed_cells: set[str] = field(init=False, default_factory=set[str])
+    cancelled_cells: set[str] = field(init=False, default_factory=set[str])
 
     def __post_init__(self) -> None:
         self.state = dict.fromkeys(self.graph.tasks, State.WAITING)
@@ -46,6 +47,7 @@ class Ledger:
         self._keys = tuple(self.graph.tasks)
         self._dependants: dict[str, list[str]] = defaultdict(list)
         self._cells: dict[str, list[PlannedCell]] = defaultdict(list)
+        self._cell_of = {cell.id: cell for cell in self.graph.cells}
         self._ready: list[int] = []
         for task in self.graph.tasks.values():
             for key in set(task.inputs.values()):
@@ -101,6 +103,40 @@ class Ledger:
         self.failed_cells.update(failed)
         return Fallout(skipped, tuple(failed.values()))
 
+    def cancel(self, cell_id: str) -> tuple[str, ...] | None:
+        """The cell is not wanted any more; the waiting tasks that nobody else needs. None where it is decided."""
+        cell = self._cell_of.get(cell_id)
+        if cell is None or self._is_decided(cell):
+            return None
+        self.cancelled_cells.add(cell_id)
+        unwanted = [
+            key
+            for key in dict.fromkeys(cell.tasks.values())
+            if self.state[key] is State.WAITING and not any(self._undecided(key))
+        ]
+        self.state.update(dict.fromkeys(unwanted, State.SKIPPED))
+        return tuple(unwanted)
+
+    def reopen_cell(self, cell_id: str) -> tuple[str, ...] | None:
+        """A failed or cancelled cell is wanted again; its tasks that wait again. None where it is neither."""
+        if cell_id not in self.failed_cells | self.cancelled_cells:
+            return None
+        self.failed_cells.discard(cell_id)
+        self.cancelled_cells.discard(cell_id)
+        tasks = dict.fromkeys(self._cell_of[cell_id].tasks.values())
+        again = [key for key in tasks if self.state[key] in (State.FAILED, State.SKIPPED)]
+        self.state.update(dict.fromkeys(again, State.WAITING))
+        for key in again:
+            self._offer(key)
+        return tuple(again)
+
+    def settle(self, cell_id: str) -> tuple[PlannedCell, ...]:
+        """The cell, if it is undecided and all its tasks are done already: it is finished then."""
+        cell = self._cell_of[cell_id]
+        finished = (cell,) if not self._is_decided(cell) and self._is_finished(cell) else ()
+        self.finished_cells.update(each.id for each in finished)
+        return finished
+
     def _skip_dependants(self, key: str) -> Iterator[str]:
         lost = [key]
         while lost:
@@ -112,7 +148,10 @@ class Ledger:
 
     def _undecided(self, key: str) -> Iterator[PlannedCell]:
         cells = self._cells.get(key, ())
-        return (cell for cell in cells if cell.id not in self.finished_cells and cell.id not in self.failed_cells)
+        return (cell for cell in cells if not self._is_decided(cell))
+
+    def _is_decided(self, cell: PlannedCell) -> bool:
+        return cell.id in self.finished_cells or cell.id in self.failed_cells or cell.id in self.cancelled_cells
 
     def _is_finished(self, cell: PlannedCell) -> bool:
         # The last stages are the last to be done: looked at first, they settle the question for most cells at once.

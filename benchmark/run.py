@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from benchmark.events import AnyEvent, CellFailed, Logged, RunFinished
+from benchmark.events import AnyEvent, CellFailed, CellReopened, Logged, RunFinished
 from benchmark.graph import Graph, PlannedCell, build_graph
 from benchmark.masking import masked
 from benchmark.store import Store
@@ -33,6 +33,8 @@ class Request:
     limit: int | None = None
     """Cells, from the first."""
     run_id: str | None = None
+    only: frozenset[str] | None = None
+    """Ids of the cells to run; None for all."""
 
 
 def plan_graph(suite_path: Path, limit: int | None = None) -> Graph:
@@ -62,6 +64,8 @@ def run_suite(request: Request, observe: Observer) -> int:
     Raises `InvalidInput` before anything is written, `StoreLocked`, `StoreFault`.
     """
     graph = plan_graph(request.suite, request.limit)
+    if request.only is not None:
+        graph = graph.only(cell for cell in graph.cells if cell.id in request.only)
     if open_cells := unfinished(graph, open_if_there(request.store)):
         check(request.suite, graph.only(open_cells))
     store = Store.open(request.store)
@@ -86,7 +90,9 @@ def _run(graph: Graph, store: Store, request: Request, observe: Observer) -> int
         retries=request.retries,
         timeout_seconds=request.timeout_seconds,
         tracking_uri=masked(request.tracking_uri) if request.tracking_uri else None,
+        suite_file=str(request.suite.absolute()),
     )
+    reasons = _reasons(graph, store)
     listener = _Listener(observe)
     with Journal.start(store.root, request.run_id) as journal:
 
@@ -95,11 +101,18 @@ def _run(graph: Graph, store: Store, request: Request, observe: Observer) -> int
             journal.write(warning)
             observe(warning)
 
-        outcome = run_graph(graph, store, journal, options, listener)
+        outcome = run_graph(graph, store, journal, options, listener, reasons=reasons)
         if outcome.exit_code != INTERRUPTED:
             fill(graph, store, listener.failed, request.tracking_uri, warn)
     listener.let_go()
     return outcome.exit_code
+
+
+def _reasons(graph: Graph, store: Store) -> dict[str, str]:
+    """Key -> why the task has to run, of those that the store lacks."""
+    from benchmark.planning import make_plan
+
+    return {planned.task.key: planned.reason for planned in make_plan(graph, store).tasks if not planned.cached}
 
 
 @dataclass
@@ -117,6 +130,8 @@ class _Listener:
             return
         if isinstance(event, CellFailed):
             self.failed[event.cell] = event.cause
+        if isinstance(event, CellReopened):
+            self.failed.pop(event.cell, None)
         self.observe(event)
 
     def let_go(self) -> None:

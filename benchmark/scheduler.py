@@ -5,10 +5,10 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from types import FrameType
+from types import FrameType, MappingProxyType
 
 from benchmark import events as e
 from benchmark.driver import Driver
@@ -16,12 +16,14 @@ from benchmark.engines import Engine, InProcess
 from benchmark.graph import Graph
 from benchmark.journal import Journal
 from benchmark.ledger import State
+from benchmark.requests import Mailbox, requests_folder
 from benchmark.store import Store
 from benchmark.worker import Execute, execute
 
 __all__ = ["RunOptions", "RunOutcome", "execute", "num_cores", "run_graph"]
 
 INTERRUPTED = 130
+NO_REASONS: Mapping[str, str] = MappingProxyType({})
 
 
 def num_cores() -> int:
@@ -45,6 +47,8 @@ class RunOptions:
     """Of torch, in each worker; None shares the cores out."""
     tracking_uri: str | None = None
     """Told in the journal, for the monitor."""
+    suite_file: str | None = None
+    """Told in the journal, for who runs it again."""
 
     @property
     def in_process(self) -> bool:
@@ -64,9 +68,10 @@ class RunOutcome:
     """How a run ended."""
 
     exit_code: int
-    """0 all good, 1 some cells failed, 130 interrupted."""
+    """0 all good, 1 some cells failed or were cancelled, 130 interrupted."""
     finished_cells: int
     failed_cells: int
+    cancelled_cells: int
     cached_tasks: int
     finished_tasks: int
     failed_tasks: int
@@ -81,12 +86,14 @@ def run_graph(
     on_event: Callable[[e.AnyEvent], None] = lambda event: None,
     execute: Execute = execute,
     stop: threading.Event | None = None,
+    reasons: Mapping[str, str] = NO_REASONS,
 ) -> RunOutcome:
     """Make every artefact of `graph` that `store` lacks. The caller holds the store's lock.
 
     Every event goes to `journal` and `on_event`, in the caller's thread. Ctrl-C, SIGTERM and `stop` end the run with
-    exit code 130 and leave no process behind. Raises `StoreFault` where store or journal fail, `UnknownName` for a
-    scheduler that does not answer.
+    exit code 130 and leave no process behind; so does a request to stop. `reasons` (key -> why a task has to run) are
+    told in the journal. Raises `StoreFault` where store or journal fail, `UnknownName` for a scheduler that does not
+    answer.
     """
 
     def emit(event: e.AnyEvent) -> None:
@@ -94,10 +101,11 @@ def run_graph(
         on_event(event)
 
     stop = stop or threading.Event()
-    driver = Driver(graph, store, emit, execute, options.retries, options.threads_per_worker, stop)
+    mailbox = Mailbox(requests_folder(journal.path))
+    driver = Driver(graph, store, emit, execute, options.retries, options.threads_per_worker, stop, mailbox)
     with _signals(stop, raising=options.in_process):
         try:
-            emit(_start_event(graph, journal.run, options))
+            emit(_start_event(graph, journal.run, options, reasons))
             if driver.take_cached():
                 driver.drive(_start_engine(options, journal))
         except KeyboardInterrupt:
@@ -118,7 +126,7 @@ def _start_engine(options: RunOptions, journal: Journal) -> Engine:
     return on_local_cluster(limits, journal.path.parent / "workers")
 
 
-def _start_event(graph: Graph, run: str, options: RunOptions) -> e.RunStarted:
+def _start_event(graph: Graph, run: str, options: RunOptions, reasons: Mapping[str, str]) -> e.RunStarted:
     return e.RunStarted(
         time=time.time(),
         run=run,
@@ -126,9 +134,13 @@ def _start_event(graph: Graph, run: str, options: RunOptions) -> e.RunStarted:
         pid=os.getpid(),
         host=socket.gethostname(),
         workers=options.workers if options.scheduler is None else max(1, options.workers),
-        tasks=tuple(e.TaskInfo(key=task.key, phase=task.phase, inputs=task.inputs) for task in graph.tasks.values()),
+        tasks=tuple(
+            e.TaskInfo(key=task.key, phase=task.phase, inputs=task.inputs, why=reasons.get(task.key, ""))
+            for task in graph.tasks.values()
+        ),
         cells=tuple(e.CellInfo(id=cell.id, labels=cell.labels, tasks=cell.tasks) for cell in graph.cells),
         tracking_uri=options.tracking_uri,
+        suite_file=options.suite_file,
     )
 
 
@@ -138,6 +150,7 @@ def _end_event(outcome: RunOutcome) -> e.RunFinished:
         exit_code=outcome.exit_code,
         finished_cells=outcome.finished_cells,
         failed_cells=outcome.failed_cells,
+        cancelled_cells=outcome.cancelled_cells,
     )
 
 
@@ -149,6 +162,7 @@ def _sum_up(driver: Driver) -> RunOutcome:
         exit_code=INTERRUPTED if driver.stop.is_set() else int(unfinished > 0),
         finished_cells=finished,
         failed_cells=len(ledger.failed_cells),
+        cancelled_cells=len(ledger.cancelled_cells),
         cached_tasks=len(driver.cached),
         finished_tasks=len(driver.made),
         failed_tasks=ledger.count(State.FAILED),

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from benchmark.events import TaskFailed
+from benchmark.events import TaskFailed, WorkerLoad
 from benchmark.tui.curve import Curve
 
 
@@ -30,9 +30,16 @@ class CellState(StrEnum):
 
     WAITING = "waiting"
     RUNNING = "running"
+    CANCELLED = "cancelled"
     SKIPPED = "skipped"
     FAILED = "failed"
     FINISHED = "finished"
+
+
+MAX_HISTORY = 24
+
+Moment = tuple[float, str]
+"""Seconds since the epoch, and what happened then."""
 
 
 @dataclass(slots=True)
@@ -57,12 +64,23 @@ class TaskView:
     curves: dict[str, Curve] = field(default_factory=dict[str, Curve])
     failure: TaskFailed | None = None
     because: str = ""
-    """Key of the task that kept this one from running."""
+    """Key of the task that kept this one from running; empty where nobody wants it any more."""
+    inputs: dict[str, str] = field(default_factory=dict[str, str])
+    """Role -> key."""
+    why: str = ""
+    """Why it has to be made."""
+    history: list[Moment] = field(default_factory=list[Moment])
+    """What happened to it, at most `MAX_HISTORY` entries."""
 
     @property
     def fraction(self) -> float:
         """Part of the task that is done, from 0 to 1."""
         return min(1.0, max(0.0, self.step / self.total)) if self.total > 0 else 0.0
+
+    def note(self, time: float, words: str) -> None:
+        """Remember what happened."""
+        if len(self.history) < MAX_HISTORY:
+            self.history.append((time, words))
 
 
 @dataclass(slots=True)
@@ -133,6 +151,21 @@ class PhaseView:
         """Mean duration of a finished task; None while there is none."""
         finished = self.counts[TaskState.FINISHED]
         return self.seconds / finished if finished else None
+
+
+@dataclass(slots=True)
+class WorkerView:
+    """A worker process."""
+
+    name: str
+    num_ended: int = 0
+    """Attempts that it has brought to an end."""
+    busy_seconds: float = 0.0
+    """Of those."""
+    first_time: float = 0.0
+    """When it was first heard of; seconds since the epoch."""
+    load: WorkerLoad | None = None
+    """What it used when it was last asked; None before."""
 
 
 @dataclass(slots=True)

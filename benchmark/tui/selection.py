@@ -11,6 +11,7 @@ STATE_ORDER = (
     CellState.FAILED,
     CellState.RUNNING,
     CellState.WAITING,
+    CellState.CANCELLED,
     CellState.SKIPPED,
     CellState.FINISHED,
 )

@@ -15,7 +15,7 @@ from typing import assert_never
 from benchmark import events as e
 from benchmark.tui.axes import axis_values, phase_order, short_name
 from benchmark.tui.curve import Curve
-from benchmark.tui.records import FINAL, Cause, CellState, CellView, LogLine, PhaseView, TaskState, TaskView
+from benchmark.tui.records import FINAL, Cause, CellState, CellView, LogLine, PhaseView, TaskState, TaskView, WorkerView
 
 MAX_LOG_LINES = 2_000
 MAX_CURVES = 12
@@ -43,8 +43,10 @@ class View:
     phases: dict[str, PhaseView] = field(default_factory=dict[str, PhaseView])
     running: dict[str, None] = field(default_factory=dict[str, None])
     """Keys of running tasks, in the order of their start."""
-    workers: dict[str, int] = field(default_factory=dict[str, int])
-    """Worker -> attempts it has brought to an end."""
+    workers: dict[str, WorkerView] = field(default_factory=dict[str, WorkerView])
+    ended_by_minute: dict[int, int] = field(default_factory=dict[int, int])
+    """Minute since the epoch -> tasks that were finished in it."""
+    paused: bool = False
     causes: dict[str, Cause] = field(default_factory=dict[str, Cause])
     log: deque[LogLine] = field(default_factory=_log)
     num_log_lines: int = 0
@@ -66,6 +68,16 @@ class View:
                 self._finish_cell(event)
             case e.CellFailed():
                 self._fail_cell(event)
+            case e.CellCancelled():
+                self._cancel_cell(event)
+            case e.CellReopened():
+                self._reopen_cell(event)
+            case e.RunPaused() | e.RunResumed():
+                self.paused = isinstance(event, e.RunPaused)
+                self._write(event.time, "warning", f"{'paused' if self.paused else 'resumed'} by {event.by}")
+            case e.WorkersLoaded():
+                for name, load in event.workers.items():
+                    self._worker(name, event.time).load = load
             case e.Logged():
                 self._write(event.time, event.level, event.message)
             case _:
@@ -85,6 +97,7 @@ class View:
                 self._fail_task(task, event)
             case e.TaskSkipped():
                 task.because = event.because
+                task.note(event.time, "skipped" if event.because else "cancelled")
                 self._move(task, TaskState.SKIPPED)
             case _:
                 assert_never(event)
@@ -97,6 +110,7 @@ class View:
         self.phases = {name: told.get(name, PhaseView(name)) for name in phase_order(event.tasks)} | told
         for info in event.tasks:
             task = self._task(info.key, info.phase)
+            task.inputs, task.why = info.inputs, info.why
             if task.phase != info.phase:
                 self._count(task, -1)
                 task.phase = info.phase
@@ -116,10 +130,11 @@ class View:
             task.labels = info.labels if task.labels is None else _shared(task.labels, info.labels)
 
     def _finish(self, event: e.RunFinished) -> None:
-        self.finish = event
+        self.finish, self.paused = event, False
         for key in list(self.running):
             self._move(self.tasks[key], TaskState.WAITING)
         told = f"{event.finished_cells} cells finished, {event.failed_cells} failed"
+        told += f", {event.cancelled_cells} cancelled" if event.cancelled_cells else ""
         self._write(event.time, "info", f"run ended with exit code {event.exit_code}: {told}")
 
     def _finish_cell(self, event: e.CellFinished) -> None:
@@ -137,6 +152,39 @@ class View:
         self._cause(event.cause).num_cells += 1
         self._write(event.time, "error", f"cell {self.name_of(cell)} failed: {event.cause}")
 
+    def _cancel_cell(self, event: e.CellCancelled) -> None:
+        cell = self._cell(event.cell)
+        if cell.outcome is None:
+            cell.outcome = CellState.CANCELLED
+            self._write(event.time, "warning", f"cell {self.name_of(cell)} cancelled by {event.by}")
+
+    def _reopen_cell(self, event: e.CellReopened) -> None:
+        """The one way back from a final state: what failed before is forgotten, as far as this cell needs it."""
+        cell = self._cell(event.cell)
+        if cell.outcome is CellState.FAILED:
+            self._uncount(cell.cause, cells=1)
+        if cell.outcome is not CellState.FINISHED:
+            cell.outcome, cell.failed_key, cell.cause = None, "", ""
+        for key in event.tasks:
+            self._reopen_task(self._task(key), event.time)
+        self._write(event.time, "warning", f"cell {self.name_of(cell)} tried again, asked by {event.by}")
+
+    def _reopen_task(self, task: TaskView, time: float) -> None:
+        if task.state not in (TaskState.FAILED, TaskState.SKIPPED):
+            return
+        if task.failure is not None and task.failure.final:
+            self._uncount(task.failure.cause, tasks=1)
+        self._count(task, -1)
+        task.state, task.failure, task.because = TaskState.WAITING, None, ""
+        self._count(task, +1)
+        task.note(time, "tried again")
+
+    def _uncount(self, cause: str, tasks: int = 0, cells: int = 0) -> None:
+        known = self._cause(cause)
+        known.num_tasks, known.num_cells = known.num_tasks - tasks, known.num_cells - cells
+        if known.num_tasks <= 0 and known.num_cells <= 0:
+            del self.causes[cause]
+
     def name_of(self, item: CellView | TaskView) -> str:
         """What tells a cell or a task from its like: labels of the axes that vary; for a cell without any, its id."""
         name = short_name(item.labels or {}, self.axes)
@@ -145,10 +193,12 @@ class View:
     # --- tasks --------------------------------------------------------------------------------------------------------
 
     def _start(self, task: TaskView, event: e.TaskStarted) -> None:
-        self.workers.setdefault(event.worker, 0)
+        self._worker(event.worker, event.time)
         if event.attempt <= task.attempt:
             return
         task.attempt, task.worker, task.started = event.attempt, event.worker, event.time
+        again = f", attempt {event.attempt}" if event.attempt > 1 else ""
+        task.note(event.time, f"started on worker {event.worker}{again}")
         if self.finish is None and event.attempt > task.failed_attempt:
             task.step, task.total, task.curves = 0, 0, {}
             self._move(task, TaskState.RUNNING)
@@ -158,14 +208,18 @@ class View:
             return
         task.seconds, task.metrics = event.seconds, event.metrics
         self._move(task, TaskState.FINISHED)
-        self._credit(task)
+        task.note(event.time, f"finished in {event.seconds:.1f} s")
+        minute = int(event.time // 60)
+        self.ended_by_minute[minute] = self.ended_by_minute.get(minute, 0) + 1
+        self._credit(task, event.seconds)
 
     def _fail_task(self, task: TaskView, event: e.TaskFailed) -> None:
         if event.attempt <= task.failed_attempt:
             return
         task.failed_attempt = event.attempt
         task.failure = event.model_copy(update={"traceback": event.traceback[-MAX_TRACEBACK:]})
-        self._credit(task)
+        task.note(event.time, f"failed: {event.cause}: {event.message}")
+        self._credit(task, max(0.0, event.time - task.started) if task.started is not None else 0.0)
         if event.final:
             cause = self._cause(event.cause)
             cause.example, cause.num_tasks = cause.example or event.message, cause.num_tasks + 1
@@ -176,9 +230,10 @@ class View:
         told = f"{task_name}, attempt {event.attempt}: {event.cause}: {event.message}"
         self._write(event.time, "error" if event.final else "warning", told)
 
-    def _credit(self, task: TaskView) -> None:
+    def _credit(self, task: TaskView, seconds: float) -> None:
         if task.worker:
-            self.workers[task.worker] = self.workers.get(task.worker, 0) + 1
+            worker = self._worker(task.worker, self.last_time)
+            worker.num_ended, worker.busy_seconds = worker.num_ended + 1, worker.busy_seconds + seconds
 
     def _move(self, task: TaskView, state: TaskState) -> None:
         """Give `task` a new state, unless it has a final one that beats it."""
@@ -209,6 +264,9 @@ class View:
 
     def _cell(self, cell_id: str) -> CellView:
         return self.cells.setdefault(cell_id, CellView(cell_id, position=len(self.cells)))
+
+    def _worker(self, name: str, time: float) -> WorkerView:
+        return self.workers.setdefault(name, WorkerView(name, first_time=time))
 
     def _cause(self, name: str) -> Cause:
         return self.causes.setdefault(name, Cause(name))

@@ -7,6 +7,7 @@ from benchmark.tui.records import CellState, TaskState
 SIGNS = {
     "waiting": "·",
     "running": "▸",
+    "cancelled": "×",
     "skipped": "-",
     "failed": "✗",
     "cached": "=",
@@ -17,6 +18,7 @@ SIGNS = {
 STYLES = {
     "waiting": "$secondary",
     "running": "$accent",
+    "cancelled": "$warning",
     "skipped": "$warning",
     "failed": "$error",
     "cached": "$success",

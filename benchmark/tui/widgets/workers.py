@@ -32,7 +32,8 @@ class Workers(VerticalScroll):
         width = max(40, self.screen.size.width - 4)
         blocks: list[Content] = []
         for worker, keys in list(present_tasks(self.view).items())[:MAX_SHOWN]:
-            ended = wording.plural(self.view.workers.get(worker, 0), "task")
+            known = self.view.workers.get(worker)
+            ended = wording.plural(known.num_ended if known else 0, "task")
             blocks.append(Content.assemble((wording.plain(worker) or "?", "bold"), (f"   {ended} done", "$secondary")))
             blocks += [line for key in keys for line in self._task_lines(self.view.tasks[key], now, width)]
             blocks += [] if keys else [Content.styled("  idle", "$secondary")]
