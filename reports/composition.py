@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from reports import FORMATS
+from reports.comparisons import comparisons_csv, find_comparisons, lay_out_comparisons
 from reports.csv_file import csv_text
 from reports.declaration import load_definitions
 from reports.errors import ReportError
@@ -22,8 +23,10 @@ from reports.table import Table, build_table
 class Printed:
     """A table with its texts."""
 
-    table: Table
     layout: Layout
+    csv: str
+    table: Table | None = None
+    """Where the table is a declared one: what figures are drawn from."""
 
 
 def write(warehouse: Path, suite: str, out: Path, formats: tuple[str, ...], partial: bool) -> list[Path]:
@@ -67,7 +70,9 @@ def _tables(reader: Reader, standing: Standing) -> Iterator[Printed]:
     for definition in load_definitions():
         if rows := reader.rows(definition.sql):
             table = build_table(definition, rows)
-            yield Printed(table, lay_out(table, standing, legend))
+            yield Printed(lay_out(table, standing, legend), csv_text(table), table)
+    if compared := find_comparisons(reader):
+        yield Printed(lay_out_comparisons(compared), comparisons_csv(compared))
 
 
 def _files(
@@ -75,7 +80,7 @@ def _files(
 ) -> Iterator[Path]:
     if "csv" in formats:
         for one in printed:
-            yield _written(out / f"{one.table.name}.csv", csv_text(one.table))
+            yield _written(out / f"{one.layout.name}.csv", one.csv)
     figures: list[Figure] = []
     if "latex" in formats or "md" in formats:
         for figure, paths in _draw(reader, printed, out):
@@ -84,15 +89,15 @@ def _files(
     examples = find_examples(reader) if "latex" in formats or "md" in formats else None
     if "latex" in formats:
         for one in printed:
-            yield _written(out / f"{one.table.name}.tex", latex(one.layout, reader.suite, standing))
-        names = [one.table.name for one in printed]
+            yield _written(out / f"{one.layout.name}.tex", latex(one.layout, reader.suite, standing))
+        names = [one.layout.name for one in printed]
         if examples:
             yield _written(out / f"{SENTENCES}.tex", examples_latex(examples, reader.suite, standing))
             names.append(SENTENCES)
         yield _written(out / "report.tex", document(reader.suite, standing, names, figures))
     if "md" in formats:
         for one in printed:
-            yield _written(out / f"{one.table.name}.md", markdown(one.layout))
+            yield _written(out / f"{one.layout.name}.md", markdown(one.layout))
         texts = [markdown(one.layout) for one in printed]
         if examples:
             texts.append(examples_markdown(examples))
@@ -106,11 +111,11 @@ def _draw(reader: Reader, printed: list[Printed], out: Path) -> Iterator[tuple[F
     from reports.text_figure import draw_tokens
 
     yield from draw_reconstructions(reader, out)
-    for one in printed:
-        if one.table.name == "bridges_by_rank":
-            yield draw_psnr(one.table, out)
-        elif one.table.name == "text_certificates" and (drawn := draw_tokens(one.table, out)):
-            yield drawn
+    tables = {one.table.name: one.table for one in printed if one.table}
+    if "bridges_by_rank" in tables:
+        yield draw_psnr(tables["bridges_by_rank"], out)
+    if "text_certificates" in tables and (drawn := draw_tokens(tables["text_certificates"], out)):
+        yield drawn
 
 
 def _overview(suite: str, standing: Standing, texts: list[str], figures: list[Figure]) -> str:

@@ -9,6 +9,7 @@ returns one row a unit (a secret, where it has one) with the columns of `blocks`
     seed       what the interval is over
     finished   false for a cell of the suite without a result: its measures are NULL
     num_units  how many units the row stands for: 1 for a secret
+    unit       which unit of its seed the row is, where rows are compared (`better`): pairs are of one seed and unit
 
 A measure that is NULL was not measured; NaN is a result.
 """
@@ -32,6 +33,8 @@ class Measure(BaseModel):
     decimals: int = Field(ge=0, le=9)
     interval: bool = False
     statistic: Literal["mean", "median", "sum"] = "mean"
+    better: Literal["higher", "lower"] | None = None
+    """Where given, the best rows are bold: the best and those that are not significantly worse on the same units."""
 
 
 class Spread(BaseModel):

@@ -9,7 +9,7 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from reports.figure import Figure
-from reports.layout import Layout, PrintedBlock
+from reports.layout import Bold, Layout, PrintedBlock
 from reports.reading import Standing
 
 if TYPE_CHECKING:
@@ -68,7 +68,8 @@ def escape(text: object) -> str:
     """`text` as LaTeX that prints it letter by letter; signs that pdflatex has no glyph for as `[U+4E2D]`."""
     if isinstance(text, Markup):
         return str(text)
-    return LIGATURE.sub(r"\1{}", "".join(_letter(letter) for letter in CONTROL.sub(" ", str(text))))
+    written = LIGATURE.sub(r"\1{}", "".join(_letter(letter) for letter in CONTROL.sub(" ", str(text))))
+    return rf"\textbf{{{written}}}" if isinstance(text, Bold) else written
 
 
 def breakable(word: str) -> Markup:

@@ -13,6 +13,10 @@ from reports.table import Block, Entry, Line, Table
 OTHER_INTERVAL = "†"
 
 
+class Bold(str):
+    """A text to be set in bold: the best of its column, and what is not significantly worse."""
+
+
 @dataclass(frozen=True)
 class PrintedLine:
     """One row: texts of the naming columns and n, then of the entries; an empty one was not measured."""
@@ -107,7 +111,8 @@ def _entry_texts(table: Table, entry: Entry | None, mark_units: bool) -> Iterato
             parts.append(_estimate_text(estimated, measure.decimals, measure.interval, mark_units))
         if entry and place == 0 and entry.finished_seeds < entry.planned_seeds:
             parts.append(f"({entry.finished_seeds}/{entry.planned_seeds} seeds)")
-        yield " ".join(parts)
+        text = " ".join(parts)
+        yield Bold(text) if entry and estimated is not None and name in entry.best else text
 
 
 def _estimate_text(one: Estimate, decimals: int, interval: bool, mark_units: bool) -> str:
@@ -123,6 +128,7 @@ def _notes(table: Table, standing: Standing, legend: Mapping[str, Mapping[str, K
     yield from (" ".join(note.split()) for note in told.notes)
     yield f"n: seeds × {told.units}."
     yield from _interval_notes(table)
+    yield from _bold_notes(table)
     if table.absent_controls:
         yield f"Controls that this suite has not run: {', '.join(table.absent_controls)}."
     if standing.finished < standing.cells:
@@ -153,6 +159,19 @@ def _interval_notes(table: Table) -> Iterator[str]:
     if "units" in over:
         mark = f"{OTHER_INTERVAL}: " if "seeds" in over else "±: "
         yield f"{mark}95 % t interval over the {units} of the one seed; it says nothing of other seeds."
+
+
+def _bold_notes(table: Table) -> Iterator[str]:
+    if not any(measure.better for measure in table.declaration.measures.values()):
+        return
+    units = table.declaration.units
+    if any(entry.best for entry in table.entries()):
+        yield (
+            "Bold: the best of a column within its group of rows, the bound left out, and every row that is not "
+            f"significantly worse on the same {units} (Wilcoxon signed-rank test, Holm's correction, 5 %)."
+        )
+    else:
+        yield f"Nothing is bold: no column has enough pairs of {units} for a test at 5 %, or rows to compare."
 
 
 def _shown(block: Block, table: Table, axis: str) -> Iterator[str]:

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator, Sequence
 
-from reports.layout import Layout, PrintedBlock
+from reports.layout import Bold, Layout, PrintedBlock
 
 SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~$&])")
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]+")
@@ -11,7 +11,8 @@ CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]+")
 
 def escape(text: str) -> str:
     """`text` as Markdown that shows it letter by letter: no markup, no HTML, no line break."""
-    return SPECIAL.sub(r"\\\1", CONTROL.sub(" ", text))
+    written = SPECIAL.sub(r"\\\1", CONTROL.sub(" ", text))
+    return f"**{written}**" if isinstance(text, Bold) else written
 
 
 def markdown(layout: Layout) -> str:

@@ -3,11 +3,13 @@
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from itertools import product
 
 from reports.declaration import Declaration, Definition
 from reports.estimate import Estimate, estimate, median_estimate, sum_estimate
 from reports.reading import Row
+from reports.significance import Paired, not_worse
 
 ROLES = ("control", "result", "bound")
 STATISTICS = {"mean": estimate, "median": median_estimate, "sum": sum_estimate}
@@ -22,6 +24,10 @@ class Entry:
     planned_seeds: int
     num_units: int
     """Units (secrets) of a seed; the fewest where seeds differ."""
+    paired: Mapping[str, Paired] = field(default_factory=dict[str, Paired])
+    """Of the measures that rows are compared by: seed and unit -> value."""
+    best: frozenset[str] = frozenset()
+    """Measures by which no row is significantly better than this one."""
 
 
 @dataclass(frozen=True)
@@ -81,11 +87,30 @@ def build_table(definition: Definition, rows: Sequence[Row]) -> Table:
 
 def _lines(told: Declaration, rows: Sequence[Row]) -> Iterable[Line]:
     for section, of_section in _ordered(rows, tuple(told.sections)).items():
+        lines: list[Line] = []
         for names, of_line in _ordered(of_section, tuple(told.rows)).items():
             entries = {
                 value: _entry(told, of_entry) for (value,), of_entry in _ordered(of_line, (told.spread.column,)).items()
             }
-            yield Line(names, section, min((row["role"] for row in of_line), key=ROLES.index), entries)
+            lines.append(Line(names, section, min((row["role"] for row in of_line), key=ROLES.index), entries))
+        yield from _with_best(told, lines)
+
+
+def _with_best(told: Declaration, lines: Sequence[Line]) -> Iterable[Line]:
+    """The lines of one section with the best of each column told; a bound is none, since no attacker has it."""
+    best: defaultdict[tuple[int, str], set[str]] = defaultdict(set)
+    values = {value for line in lines for value in line.entries}
+    for measure, value in product((name for name, one in told.measures.items() if one.better), sorted(values)):
+        family = {
+            str(place): line.entries[value].paired[measure]
+            for place, line in enumerate(lines)
+            if line.role != "bound" and value in line.entries
+        }
+        for place in not_worse(family, told.measures[measure].better == "higher"):
+            best[int(place), value].add(measure)
+    for place, line in enumerate(lines):
+        marked = {value: replace(entry, best=frozenset(best[place, value])) for value, entry in line.entries.items()}
+        yield replace(line, entries=marked)
 
 
 def _entry(told: Declaration, rows: Sequence[Row]) -> Entry:
@@ -102,7 +127,12 @@ def _entry(told: Declaration, rows: Sequence[Row]) -> Entry:
         finished_seeds=len(finished),
         planned_seeds=len({row["seed"] for row in rows}),
         num_units=min((count for count in units.values() if count), default=0),
+        paired={name: _by_unit(rows, name) for name, one in told.measures.items() if one.better},
     )
+
+
+def _by_unit(rows: Sequence[Row], measure: str) -> Paired:
+    return {(row["seed"], str(row["unit"])): float(row[measure]) for row in rows if row[measure] is not None}
 
 
 def _ordered(rows: Sequence[Row], columns: tuple[str, ...]) -> dict[tuple[str, ...], list[Row]]:

@@ -22,4 +22,4 @@ every AS (
         bridge, CASE kind WHEN 'oracle' THEN 'bound' WHEN 'projection' THEN 'control' ELSE 'result' END AS role
     FROM scored
 )
-SELECT * EXCLUDE (secret), psnr AS psnr_median, 1 AS num_units FROM every
+SELECT * RENAME (secret AS unit), psnr AS psnr_median, 1 AS num_units FROM every

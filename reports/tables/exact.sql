@@ -23,7 +23,7 @@ every AS (
         bridge, CASE kind WHEN 'oracle' THEN 'bound' WHEN 'projection' THEN 'control' ELSE 'result' END AS role
     FROM scored
 )
-SELECT * EXCLUDE (secret, verdict), 1 AS num_units, psnr AS psnr_mean,
+SELECT * EXCLUDE (secret, verdict), secret AS unit, 1 AS num_units, psnr AS psnr_mean,
     CASE WHEN psnr IS NOT NULL THEN (psnr >= 60)::INT::DOUBLE END AS above_60,
     CASE WHEN psnr IS NOT NULL THEN (psnr >= 40)::INT::DOUBLE END AS above_40,
     (verdict = 2)::INT::DOUBLE AS told_exact,

@@ -1,5 +1,5 @@
 -- One row a secret.
-SELECT model, dataset, inversion, recipe, knowledge, rank, bridge, role, seed, position, finished, 1 AS num_units,
+SELECT model, dataset, inversion, recipe, knowledge, rank, bridge, role, seed, position, finished, secret AS unit, 1 AS num_units,
     scores['certified'] AS certified, scores['false_certificates'] AS false_certificates,
     scores['certificate_tests'] / 1e6 AS million_tests, scores['rank'] AS span,
     scores['certified_of_another'] AS of_another,

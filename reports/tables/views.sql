@@ -66,6 +66,17 @@ SELECT model, dataset, inversion, recipe, knowledge, rank, seed, secret, 'recove
     CASE kind WHEN 'oracle' THEN 'bound' WHEN 'projection' THEN 'control' ELSE 'result' END AS role, position
 FROM text_cells LEFT JOIN (FROM text_scores WHERE guess = 'recovered') USING (cell_id);
 
+-- What cells are compared by: one row a secret. Secrets of one seed are the same wherever data and num_samples are.
+CREATE TEMP VIEW compared AS
+WITH samples AS (SELECT cell_id, (knobs ->> '$.recipe.num_samples')::INT AS num_samples FROM suite_cells)
+SELECT model, dataset, recipe, knowledge, bridge, inversion, prior, rank::TEXT AS rank, num_samples, seed, secret,
+    position, kind, 'PSNR (dB)' AS measure, psnr AS value, psnr_mean_image AS control
+FROM image_cells JOIN scores USING (cell_id) JOIN samples USING (cell_id) WHERE finished
+UNION ALL BY NAME
+SELECT model, dataset, recipe, knowledge, bridge, inversion, prior, rank::TEXT AS rank, num_samples, seed, secret,
+    position, kind, 'share of tokens' AS measure, scores['token_accuracy'] AS value, NULL AS control
+FROM text_cells JOIN text_scores USING (cell_id) JOIN samples USING (cell_id) WHERE finished AND guess = 'recovered';
+
 -- Cells whose bridge is a decoder that is fitted.
 CREATE TEMP VIEW decoded_cells AS
 SELECT DISTINCT cell_id FROM cell_tasks WHERE suite = getvariable('suite') AND stage = 'decoder';

@@ -58,7 +58,7 @@ def test_controls_stand_above_and_the_oracle_below_the_results(warehouse):
     assert [name for name in header if "PSNR" in name] == ["rank 2 PSNR (dB)", "rank 8 PSNR (dB)"]
     ridge = entries(line(text, "ridge"))
     assert ridge[:4] == ["ridge", "sgd-1", "all given", "3 × 3"]
-    assert ridge[4] == "18.75 ± 1.24"
+    assert ridge[4] == "**18.75 ± 1.24**"  # the best of what an attacker has
     assert "secret\\_labels=given" in text
     assert "optimiser.learning\\_rate=0.1" in text
 
