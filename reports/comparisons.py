@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from reports.csv_file import escape
-from reports.layout import Layout, PrintedBlock, PrintedLine, number
+from reports.layout import Layout, PrintedBlock, PrintedEntry, PrintedLine, number
 from reports.reading import Reader, Row
 from reports.significance import LEVEL, Comparison, Unit, best_of, compare
 
@@ -104,7 +104,8 @@ def _line(one: Compared, varied: set[str]) -> PrintedLine:
     found, decimals = one.found, 2
     interval = "—" if found.low is None or found.high is None else _between(found.low, found.high, decimals)
     texts = (number(found.mean, decimals), interval, _p(found.p), _p(found.adjusted))
-    return PrintedLine((one.best, one.other, where, str(found.num_pairs)), texts, "result", opens_section=False)
+    entries = tuple(map(PrintedEntry, texts))
+    return PrintedLine((one.best, one.other, where, str(found.num_pairs)), entries, "result", opens_section=False)
 
 
 def _between(low: float, high: float, decimals: int) -> str:

@@ -1,8 +1,9 @@
 """A report: tables and figures of one suite, as files or as text."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from reports import FORMATS
 from reports.comparisons import comparisons_csv, find_comparisons, lay_out_comparisons
@@ -15,8 +16,13 @@ from reports.layout import Layout, lay_out
 from reports.markdown import escape, markdown
 from reports.reading import RUN_AGAIN, Reader, Standing, open_warehouse
 from reports.sentence_examples import NAME as SENTENCES
-from reports.sentence_examples import examples_latex, examples_markdown, find_examples
+from reports.sentence_examples import Examples, examples_latex, examples_markdown, find_examples
+from reports.sources import read_sources
 from reports.table import Table, build_table
+
+FIGURE_FORMATS = {"latex", "md"}
+"""Formats beside which figures lie as files; a page of HTML has them inside."""
+PAGE = "report.html"
 
 
 @dataclass(frozen=True)
@@ -29,14 +35,23 @@ class Printed:
     """Where the table is a declared one: what figures are drawn from."""
 
 
+@dataclass(frozen=True)
+class Shown:
+    """What a document shows of a suite."""
+
+    standing: Standing
+    printed: list[Printed]
+    figures: list[Figure]
+    folder: Path
+    """Where the figures were drawn."""
+    examples: Examples | None
+
+
 def write(warehouse: Path, suite: str, out: Path, formats: tuple[str, ...], partial: bool) -> list[Path]:
     """As `reports.write_report` says."""
-    unknown = [each for each in formats if each not in FORMATS]
-    if unknown or not formats:
-        found = f"no format {unknown[0]!r}" if unknown else "no format"
-        raise ReportError(found, f"some of {', '.join(FORMATS)}", exit_code=2)
+    check_formats(formats)
     with open_warehouse(warehouse, suite) as reader:
-        standing = _checked(reader, partial)
+        standing = checked(reader, partial)
         printed = list(_tables(reader, standing))
         try:
             out.mkdir(parents=True, exist_ok=True)
@@ -45,14 +60,37 @@ def write(warehouse: Path, suite: str, out: Path, formats: tuple[str, ...], part
             raise ReportError(f"{out}: {fault.strerror or fault}", "a folder that can be written") from fault
 
 
+def check_formats(formats: tuple[str, ...]) -> None:
+    """Raise `ReportError` where one of `formats` is none, or there is none."""
+    unknown = [each for each in formats if each not in FORMATS]
+    if unknown or not formats:
+        found = f"no format {unknown[0]!r}" if unknown else "no format"
+        raise ReportError(found, f"some of {', '.join(FORMATS)}", exit_code=2)
+
+
+def csv_texts(warehouse: Path, suite: str, partial: bool) -> dict[str, str]:
+    """Table -> its CSV, numbers in full."""
+    with open_warehouse(warehouse, suite) as reader:
+        return {one.layout.name: one.csv for one in _tables(reader, checked(reader, partial))}
+
+
+def table_texts(warehouse: Path, suite: str, formats: tuple[str, ...], partial: bool) -> dict[str, str]:
+    """Name of a file -> its text, for the tables alone."""
+    with open_warehouse(warehouse, suite) as reader:
+        standing = checked(reader, partial)
+        printed = list(_tables(reader, standing))
+        return {name: text for kind in formats for name, text in _texts(reader, standing, printed, kind).items()}
+
+
 def as_markdown(warehouse: Path, suite: str, partial: bool) -> str:
     """As `reports.markdown_report` says."""
     with open_warehouse(warehouse, suite) as reader:
-        standing = _checked(reader, partial)
+        standing = checked(reader, partial)
         return "\n".join(markdown(one.layout) for one in _tables(reader, standing))
 
 
-def _checked(reader: Reader, partial: bool) -> Standing:
+def checked(reader: Reader, partial: bool) -> Standing:
+    """The suite's standing; raises `ReportError` where cells are missing, unless `partial` and some are there."""
     standing = reader.standing()
     missing = standing.pending + standing.failed
     counted = f"{missing} of {standing.cells} cells of suite {reader.suite!r} have no result"
@@ -66,11 +104,11 @@ def _checked(reader: Reader, partial: bool) -> Standing:
 
 def _tables(reader: Reader, standing: Standing) -> Iterator[Printed]:
     """All tables for which the suite has rows."""
-    legend = reader.legend()
+    legend, sources = reader.legend(), read_sources(reader)
     for definition in load_definitions():
         if rows := reader.rows(definition.sql):
             table = build_table(definition, rows)
-            yield Printed(lay_out(table, standing, legend), csv_text(table), table)
+            yield Printed(lay_out(table, standing, legend, sources), csv_text(table), table)
     if compared := find_comparisons(reader):
         yield Printed(lay_out_comparisons(compared), comparisons_csv(compared))
 
@@ -78,31 +116,71 @@ def _tables(reader: Reader, standing: Standing) -> Iterator[Printed]:
 def _files(
     reader: Reader, standing: Standing, printed: list[Printed], out: Path, formats: tuple[str, ...]
 ) -> Iterator[Path]:
-    if "csv" in formats:
-        for one in printed:
-            yield _written(out / f"{one.layout.name}.csv", one.csv)
-    figures: list[Figure] = []
-    if "latex" in formats or "md" in formats:
-        for figure, paths in _draw(reader, printed, out):
-            figures.append(figure)
-            yield from paths
-    examples = find_examples(reader) if "latex" in formats or "md" in formats else None
+    for kind in ("csv", "latex", "md"):
+        if kind in formats:
+            for name, text in _texts(reader, standing, printed, kind).items():
+                yield _written(out / name, text)
+    if set(formats) == {"csv"}:
+        return
+    with TemporaryDirectory(prefix="bridge-") as aside:
+        folder = out if FIGURE_FORMATS & set(formats) else Path(aside)
+        drawn = list(_draw(reader, printed, folder))
+        if folder == out:
+            yield from (path for _, paths in drawn for path in paths)
+        shown = Shown(standing, printed, [figure for figure, _ in drawn], folder, find_examples(reader))
+        for name, text in _documents(reader, shown, formats):
+            yield _written(out / name, text)
+
+
+def _documents(reader: Reader, shown: Shown, formats: tuple[str, ...]) -> Iterator[tuple[str, str]]:
+    """The files that show everything at once, and the examples of sentences; name and text."""
+    suite, standing, examples = reader.suite, shown.standing, shown.examples
     if "latex" in formats:
-        for one in printed:
-            yield _written(out / f"{one.layout.name}.tex", latex(one.layout, reader.suite, standing))
-        names = [one.layout.name for one in printed]
+        names = [one.layout.name for one in shown.printed]
         if examples:
-            yield _written(out / f"{SENTENCES}.tex", examples_latex(examples, reader.suite, standing))
+            yield f"{SENTENCES}.tex", examples_latex(examples, suite, standing)
             names.append(SENTENCES)
-        yield _written(out / "report.tex", document(reader.suite, standing, names, figures))
+        yield "report.tex", document(suite, standing, names, shown.figures)
     if "md" in formats:
-        for one in printed:
-            yield _written(out / f"{one.layout.name}.md", markdown(one.layout))
-        texts = [markdown(one.layout) for one in printed]
+        texts = [markdown(one.layout) for one in shown.printed]
         if examples:
             texts.append(examples_markdown(examples))
-            yield _written(out / f"{SENTENCES}.md", texts[-1])
-        yield _written(out / "report.md", _overview(reader.suite, standing, texts, figures))
+            yield f"{SENTENCES}.md", texts[-1]
+        yield "report.md", _overview(suite, standing, texts, shown.figures)
+    if "html" in formats:
+        yield PAGE, _page(reader, shown)
+
+
+def _texts(reader: Reader, standing: Standing, printed: list[Printed], kind: str) -> Mapping[str, str]:
+    """Name of a file -> its text, of all tables in one format; none of HTML, which is one page."""
+    match kind:
+        case "csv":
+            return {f"{one.layout.name}.csv": one.csv for one in printed}
+        case "latex":
+            return {f"{one.layout.name}.tex": latex(one.layout, reader.suite, standing) for one in printed}
+        case "md":
+            return {f"{one.layout.name}.md": markdown(one.layout) for one in printed}
+        case _:
+            return {}
+
+
+def _page(reader: Reader, shown: Shown) -> str:
+    from reports.gallery import galleries
+    from reports.page import Content, inlined, page
+    from reports.reconstruction_figure import NAME as PICTURES
+
+    drawn = (inlined(figure, shown.folder) for figure in shown.figures if not figure.name.startswith(PICTURES))
+    return page(
+        Content(
+            suite=reader.suite,
+            standing=shown.standing,
+            layouts=[one.layout for one in shown.printed],
+            figures=[one for one in drawn if one],
+            galleries=list(galleries(reader)),
+            examples=shown.examples,
+            runs=read_sources(reader).runs,
+        )
+    )
 
 
 def _draw(reader: Reader, printed: list[Printed], out: Path) -> Iterator[tuple[Figure, list[Path]]]:

@@ -63,11 +63,12 @@ def plain(text: str) -> str:
 
 
 def save(canvas: Canvas, folder: Path, name: str) -> list[Path]:
-    """Write `canvas` as vector PDF and PNG, the same bytes for the same drawing."""
+    """Write `canvas` as PDF, SVG and PNG, the same bytes for the same drawing."""
     from matplotlib import pyplot
 
-    pdf, png = folder / f"{name}.pdf", folder / f"{name}.png"
+    pdf, svg, png = (folder / f"{name}.{kind}" for kind in ("pdf", "svg", "png"))
     canvas.savefig(pdf, metadata={"CreationDate": None, "Producer": None, "Creator": None})
+    canvas.savefig(svg, metadata={"Date": None, "Creator": None})
     canvas.savefig(png, dpi=200, metadata={"Software": None})
     pyplot.close(canvas)
-    return [pdf, png]
+    return [pdf, svg, png]

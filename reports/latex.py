@@ -6,18 +6,21 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from reports.figure import Figure
-from reports.layout import Bold, Layout, PrintedBlock
+from reports.layout import Bold, Layout, PrintedBlock, PrintedEntry, PrintedLine
 from reports.reading import Standing
+from reports.siunitx import column_types, number_text
+from reports.sources import KEY_DIGITS, Source
 
 if TYPE_CHECKING:
     from jinja2 import Environment
 
 LINES_A_FLOAT = 38
 """Rows of one table float: more are carried over to a further one."""
-KEY_DIGITS = 12
+MOST_KEYS = 24
+"""Of a number's runs in a comment: TeX reads no endless lines."""
 UNBROKEN = 12
 """Letters of a word that stay together."""
 SPECIAL = {
@@ -103,33 +106,32 @@ def _slug(text: str) -> str:
 
 
 def latex(layout: Layout, suite: str, standing: Standing) -> str:
-    """The table as one or more floats, to be read into a document with booktabs, graphicx and T1 fonts."""
-    columns = sum(len(headers) for _, headers in layout.groups)
+    """The table as one or more floats, to be read into a document with booktabs, siunitx, graphicx and T1 fonts."""
+    lines = [line for block in layout.blocks for line in block.lines]
+    types = column_types([line.entries for line in lines])
     names = len(layout.name_headers)
-    template = _environment().get_template("table.tex.j2")
-    return template.render(
-        layout=layout,
-        floats=list(_floats(layout, label_of(suite, layout.name))),
-        specification=Markup("l" * (names - 1) + "r" * (columns + 1)),
-        width=names + columns,
-        header=list(_header(layout)),
-        provenance=provenance(suite, standing),
-    )
+    values = {
+        "layout": layout,
+        "floats": list(_floats(layout, label_of(suite, layout.name))),
+        "specification": Markup("l" * (names - 1) + "r" + "".join(types)),
+        "width": names + len(types),
+        "header": list(_header(layout)),
+        "provenance": provenance(suite, standing),
+        "columns": [group for group, headers in layout.groups for _ in headers],
+    }
+    return render("table.tex.j2", values)
 
 
 def document(suite: str, standing: Standing, tables: Sequence[str], figures: Sequence[Figure]) -> str:
     """A document of its own that shows the files `tables` and all figures."""
-    return (
-        _environment()
-        .get_template("report.tex.j2")
-        .render(
-            suite=suite,
-            standing=standing,
-            tables=[Markup(table) for table in tables],
-            figures=[{"file": Markup(f"{figure.name}.pdf"), "caption": figure.caption} for figure in figures],
-            provenance=provenance(suite, standing),
-        )
-    )
+    values = {
+        "suite": suite,
+        "standing": standing,
+        "tables": [Markup(table) for table in tables],
+        "figures": [{"file": Markup(f"{figure.name}.pdf"), "caption": figure.caption} for figure in figures],
+        "provenance": provenance(suite, standing),
+    }
+    return render("report.tex.j2", values)
 
 
 def provenance(suite: str, standing: Standing) -> Markup:
@@ -169,7 +171,7 @@ def _header(layout: Layout) -> Iterator[Markup]:
     """One row of headers, or two where columns have headers of their own under those of their groups."""
     columns = [name for _, names in layout.groups for name in names]
     if not any(columns):
-        yield _row((*layout.name_headers, *(header for header, _ in layout.groups)))
+        yield _row((*layout.name_headers, *(_braced(header) for header, _ in layout.groups)))
         return
     groups, rules, first = [""] * len(layout.name_headers), "", len(layout.name_headers) + 1
     for header, names in layout.groups:
@@ -178,11 +180,45 @@ def _header(layout: Layout) -> Iterator[Markup]:
         rules, first = rf"{rules}\cmidrule(lr){{{first}-{last}}}", last + 1
     yield _row(groups)
     yield Markup(rules)
-    yield _row((*layout.name_headers, *columns))
+    yield _row((*layout.name_headers, *map(_braced, columns)))
+
+
+def _braced(text: str) -> Markup:
+    """A header of a column of numbers: braces keep siunitx from reading it."""
+    return Markup(f"{{{escape(text)}}}")
 
 
 def _row(texts: Iterable[str]) -> Markup:
     return Markup(rf"{' & '.join(map(escape, texts))} \\")
+
+
+def _line(line: PrintedLine) -> Markup:
+    """A row of the table; a number stands as siunitx reads it, anything else in braces."""
+    return _row((*line.names, *map(_entry, line.entries)))
+
+
+def _entry(entry: PrintedEntry) -> Markup:
+    behind = f"{entry.mark if entry.half_width else ''}{f' ({entry.seeds})' if entry.seeds else ''}"
+    found = number_text(entry)
+    if not found:
+        return Markup(f"{{{escape(entry.text)}}}" if entry.text else "")
+    found = rf"\bfseries {found}" if entry.bold else found
+    return Markup(f"{found} {{{escape(behind)}}}" if behind else found)
+
+
+def _stands_on(line: PrintedLine, columns: Sequence[str]) -> Markup:
+    """A comment: for the numbers of each group the hash of their source, and its runs by their score artefacts."""
+    told: dict[str, str] = {}
+    for column, entry in zip(columns, line.entries, strict=True):
+        if entry.source:
+            told.setdefault(CONTROL.sub(" ", column), f"{entry.source.digest} <- {_keys(entry.source)}")
+    return Markup("".join(f"    % {column}: {source}\n" for column, source in told.items()))
+
+
+def _keys(source: Source) -> str:
+    shown = " ".join(run.key[:KEY_DIGITS] for run in source.runs[:MOST_KEYS])
+    further = len(source.runs) - MOST_KEYS
+    return f"{shown} and {further} more of those above" if further > 0 else shown
 
 
 def render(template: str, values: Mapping[str, object]) -> str:
@@ -208,5 +244,6 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters["row"] = _row
+    filters = cast("dict[str, object]", environment.filters)
+    filters |= {"row": _row, "line": _line, "stands_on": _stands_on}
     return environment

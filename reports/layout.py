@@ -5,9 +5,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from reports.declaration import Declaration
-from reports.estimate import Estimate
 from reports.legend import Knobs, legend_notes
 from reports.reading import Standing
+from reports.sources import Source, Sources
 from reports.table import Block, Entry, Line, Table
 
 OTHER_INTERVAL = "†"
@@ -18,11 +18,32 @@ class Bold(str):
 
 
 @dataclass(frozen=True)
+class PrintedEntry:
+    """What stands in one column of a row; empty where nothing was measured."""
+
+    mean: str = ""
+    half_width: str = ""
+    mark: str = ""
+    """Behind the interval, where it is over other things than the others'."""
+    seeds: str = ""
+    """`2/3 seeds` where some are not in."""
+    source: Source | None = None
+    bold: bool = False
+
+    @property
+    def text(self) -> str:
+        """The entry as plain text: `18.75 ± 1.24† (2/3 seeds)`."""
+        interval = f" ± {self.half_width}{self.mark}" if self.half_width else ""
+        text = f"{self.mean}{interval}{f' ({self.seeds})' if self.seeds else ''}".strip()
+        return Bold(text) if self.bold else text
+
+
+@dataclass(frozen=True)
 class PrintedLine:
-    """One row: texts of the naming columns and n, then of the entries; an empty one was not measured."""
+    """One row: texts of the naming columns and n, then the entries."""
 
     names: tuple[str, ...]
-    entries: tuple[str, ...]
+    entries: tuple[PrintedEntry, ...]
     role: str
     opens_section: bool
     """The first row of a recipe and knowledge, where the block has rows above it."""
@@ -50,8 +71,10 @@ class Layout:
     notes: tuple[str, ...]
 
 
-def lay_out(table: Table, standing: Standing, legend: Mapping[str, Mapping[str, Knobs]]) -> Layout:
-    """The texts of `table`. `legend`: axis -> label -> knobs."""
+def lay_out(
+    table: Table, standing: Standing, legend: Mapping[str, Mapping[str, Knobs]], sources: Sources | None = None
+) -> Layout:
+    """The texts of `table`. `legend`: axis -> label -> knobs; `sources`: what its numbers stand on."""
     told = table.declaration
     measures = tuple(measure.header for measure in told.measures.values())
     return Layout(
@@ -60,7 +83,9 @@ def lay_out(table: Table, standing: Standing, legend: Mapping[str, Mapping[str, 
         caption=told.caption,
         name_headers=(*told.rows.values(), *told.sections.values(), "n"),
         groups=tuple((told.spread.header.replace("{}", value), measures) for value in table.spread),
-        blocks=tuple(PrintedBlock(_heading(table, block), tuple(_lines(table, block))) for block in table.blocks),
+        blocks=tuple(
+            PrintedBlock(_heading(table, block), tuple(_lines(table, block, sources))) for block in table.blocks
+        ),
         notes=tuple(_notes(table, standing, legend)),
     )
 
@@ -91,36 +116,36 @@ def _heading(table: Table, block: Block) -> str:
     return ", ".join(f"{headers[column]} {value}" for column, value in block.heading.items())
 
 
-def _lines(table: Table, block: Block) -> Iterator[PrintedLine]:
+def _lines(table: Table, block: Block, sources: Sources | None) -> Iterator[PrintedLine]:
     mixed = len({one.over for one in table.estimates() if one.half_width is not None}) > 1
     above: Line | None = None
     for line in block.lines:
         entries = tuple(
-            text for value in table.spread for text in _entry_texts(table, line.entries.get(value), mark_units=mixed)
+            printed
+            for value in table.spread
+            for printed in _entries(
+                table,
+                line.entries.get(value),
+                sources.of(table.declaration, block, line, value) if sources else None,
+                mark_units=mixed,
+            )
         )
         opens = above is not None and above.section != line.section
         yield PrintedLine((*line.names, *line.section, count(line)), entries, line.role, opens)
         above = line
 
 
-def _entry_texts(table: Table, entry: Entry | None, mark_units: bool) -> Iterator[str]:
+def _entries(table: Table, entry: Entry | None, source: Source | None, mark_units: bool) -> Iterator[PrintedEntry]:
     for place, (name, measure) in enumerate(table.declaration.measures.items()):
-        parts: list[str] = []
-        estimated = entry.estimates[name] if entry else None
-        if estimated is not None:
-            parts.append(_estimate_text(estimated, measure.decimals, measure.interval, mark_units))
-        if entry and place == 0 and entry.finished_seeds < entry.planned_seeds:
-            parts.append(f"({entry.finished_seeds}/{entry.planned_seeds} seeds)")
-        text = " ".join(parts)
-        yield Bold(text) if entry and estimated is not None and name in entry.best else text
-
-
-def _estimate_text(one: Estimate, decimals: int, interval: bool, mark_units: bool) -> str:
-    text = number(one.mean, decimals)
-    if not interval or one.half_width is None:
-        return text
-    mark = OTHER_INTERVAL if mark_units and one.over == "units" else ""
-    return f"{text} ± {number(one.half_width, decimals)}{mark}"
+        one = entry.estimates[name] if entry else None
+        lacking = entry is not None and place == 0 and entry.finished_seeds < entry.planned_seeds
+        seeds = f"{entry.finished_seeds}/{entry.planned_seeds} seeds" if entry and lacking else ""
+        if entry is None or one is None:
+            yield PrintedEntry(seeds=seeds)
+            continue
+        width = number(one.half_width, measure.decimals) if measure.interval and one.half_width is not None else ""
+        mark = OTHER_INTERVAL if width and mark_units and one.over == "units" else ""
+        yield PrintedEntry(number(one.mean, measure.decimals), width, mark, seeds, source, bold=name in entry.best)
 
 
 def _notes(table: Table, standing: Standing, legend: Mapping[str, Mapping[str, Knobs]]) -> Iterator[str]:

@@ -40,18 +40,19 @@ def _headers(layout: Layout) -> tuple[str, ...]:
 
 
 def _table(layout: Layout, block: PrintedBlock) -> Iterator[str]:
-    headers = _headers(layout)
     rows = [
-        [escape(text) for text in row] for row in (headers, *((*line.names, *line.entries) for line in block.lines))
+        [escape(text) for text in row]
+        for row in (_headers(layout), *((*line.names, *(each.text for each in line.entries)) for line in block.lines))
     ]
-    widths = [max(3, *(len(row[column]) for row in rows)) for column in range(len(headers))]
-    left = len(layout.name_headers) - 1
+    return plain_table(rows, left=len(layout.name_headers) - 1)
+
+
+def plain_table(rows: Sequence[Sequence[str]], left: int) -> Iterator[str]:
+    """The lines of a table, the first of `rows` its header; the first `left` columns stand on the left."""
+    widths = [max(3, *(len(row[column]) for row in rows)) for column in range(len(rows[0]))]
     yield _row(rows[0], widths, left)
-    yield (
-        "|"
-        + "|".join("-" * (width + 2) if i < left else "-" * (width + 1) + ":" for i, width in enumerate(widths))
-        + "|"
-    )
+    rules = ("-" * (width + 2) if i < left else "-" * (width + 1) + ":" for i, width in enumerate(widths))
+    yield f"|{'|'.join(rules)}|"
     for row in rows[1:]:
         yield _row(row, widths, left)
 

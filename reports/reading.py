@@ -97,6 +97,17 @@ def open_warehouse(warehouse: Path, suite: str) -> Generator[Reader]:
         ) from fault
 
 
+def suites_of(warehouse: Path) -> list[str]:
+    """The suites in `warehouse` of which a cell has a result, by name."""
+    import duckdb
+
+    if not warehouse.is_file():
+        raise ReportError(f"no results in {warehouse}", "a warehouse", RUN_AGAIN, exit_code=2)
+    with duckdb.connect(warehouse, read_only=True) as database:
+        found = database.execute("SELECT DISTINCT suite FROM cells WHERE state = 'finished' ORDER BY suite").fetchall()
+    return [str(suite) for (suite,) in found]
+
+
 def _check_suite(reader: Reader) -> None:
     suites = [str(row["suite"]) for row in reader.rows("SELECT DISTINCT suite FROM cells ORDER BY suite")]
     if reader.suite not in suites:

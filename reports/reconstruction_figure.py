@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     Images = NDArray[np.uint8]
     """(secrets, samples, channels, height, width)"""
 
+NAME = "reconstructions"
 BLOCK = ("model", "dataset", "recipe", "inversion", "prior", "knowledge")
 MOST_COLUMNS, MOST_SECRETS = 16, 8
 LABEL_WIDTH, PSNR_HEIGHT, TITLE_HEIGHT, GAP = 0.75, 0.11, 0.2, 0.12
@@ -52,20 +53,27 @@ class Panel:
 
 def draw_reconstructions(reader: Reader, folder: Path) -> Iterator[tuple[Figure, list[Path]]]:
     """A figure for each model, data, recipe, inversion, prior and knowledge; the first seed's pictures."""
+    for number, (labels, seed, panels) in enumerate(read_panels(reader), start=1):
+        name = NAME if number == 1 else f"{NAME}_{number}"
+        caption = f"Originals beside reconstructions, PSNR in dB under each picture ({title(labels, seed)})."
+        yield Figure(name, caption), _draw(panels, folder, name)
+
+
+def read_panels(reader: Reader) -> Iterator[tuple[tuple[str, ...], int, list[Panel]]]:
+    """Labels of `BLOCK`, seed and pictures of each block that has any; the first seed's."""
     blocks: dict[tuple[str, ...], list[Row]] = {}
     for row in reader.rows(PICTURES):
         blocks.setdefault(tuple(row[axis] for axis in BLOCK), []).append(row)
-    for number, (labels, rows) in enumerate(blocks.items(), start=1):
+    for labels, rows in blocks.items():
         seed = min(row["seed"] for row in rows)
-        panels = _panels(reader, [row for row in rows if row["seed"] == seed])
-        if panels:
-            name = "reconstructions" if number == 1 else f"reconstructions_{number}"
-            yield Figure(name, _caption(labels, seed)), _draw(panels, folder, name)
+        if panels := _panels(reader, [row for row in rows if row["seed"] == seed]):
+            yield labels, seed, panels
 
 
-def _caption(labels: Sequence[str], seed: int) -> str:
+def title(labels: Sequence[str], seed: int) -> str:
+    """A block in words."""
     told = ", ".join(f"{axis} {label}" for axis, label in zip(BLOCK, labels, strict=True))
-    return f"Originals beside reconstructions, PSNR in dB under each picture ({told}, seed {seed})."
+    return f"{told}, seed {seed}"
 
 
 def _panels(reader: Reader, rows: Sequence[Row]) -> list[Panel]:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from benchmark.commands.options import DEFAULT_STORE, Store, Suite
+from benchmark.commands.options import DEFAULT_STORE, Store
 
 
 class Format(StrEnum):
@@ -14,36 +14,43 @@ class Format(StrEnum):
 
     LATEX = "latex"
     MARKDOWN = "md"
+    HTML = "html"
     CSV = "csv"
 
 
 def report(
-    suite: Suite,
+    suite: Annotated[
+        Path | None, typer.Argument(help="Suite file (YAML); --paper does without.", show_default=False)
+    ] = None,
     store: Store = DEFAULT_STORE,
     formats: Annotated[
         list[Format] | None, typer.Option("--format", help="May be given several times; all if not given.")
     ] = None,
     out: Annotated[Path, typer.Option(help="Folder for tables and figures.")] = Path("report"),
     partial: Annotated[bool, typer.Option("--partial", help="Report although cells are missing.")] = False,
+    check: Annotated[
+        bool, typer.Option("--check", help="Write nothing; fail where a table in --out is not what the store says.")
+    ] = False,
+    against: Annotated[
+        str | None, typer.Option(metavar="OTHER", help="Compare with a store, a folder of tables, or a commit.")
+    ] = None,
+    paper: Annotated[
+        bool, typer.Option("--paper", help="A paper's skeleton with the tables and figures of all suites run.")
+    ] = False,
 ) -> None:
     """Write the suite's tables and figures from the results in the store."""
     from benchmark.console import complain, say
-    from benchmark.filling import fresh_warehouse
-    from benchmark.run import plan_graph
-    from benchmark.store import Store as StoreFolder
-    from reports import ReportError, write_report
+    from benchmark.reporting import Request, answer
+    from reports import ReportError
 
-    graph = plan_graph(suite)
-    with fresh_warehouse(graph, StoreFolder.open(store, create=False)) as warehouse:
-        try:
-            written = write_report(
-                warehouse, graph.suite, out, tuple(each.value for each in formats or Format), partial
-            )
-        except ReportError as error:
-            complain(str(error))
-            raise typer.Exit(error.exit_code) from None
-    for path in written:
-        say(str(path))
+    chosen = tuple(each.value for each in formats or Format)
+    request = Request(suite, store, out, chosen, partial, check=check, against=against, paper=paper)
+    try:
+        for line in answer(request):
+            say(line)
+    except ReportError as error:
+        complain(str(error))
+        raise typer.Exit(error.exit_code) from None
 
 
 def ui(
