@@ -4,7 +4,9 @@ Every model takes images in [0, 1] and gives logits. No code of a model folder i
 """
 
 import json
+from collections import OrderedDict
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, assert_never
 
@@ -64,6 +66,36 @@ class SmallConvNet(nn.Module):
         return self.head(self.features(images))
 
 
+class ReluPerceptron(nn.Module):
+    """Hidden layers of ReLU on the flattened image less a fixed, public centre, and a linear head."""
+
+    centre: Tensor
+
+    def __init__(self, knobs: s.Perceptron, shape: Shape) -> None:
+        super().__init__()
+        self.register_buffer("centre", torch.zeros(shape.channels, shape.image_size, shape.image_size))
+        widths = [self.centre.numel(), *[knobs.width] * knobs.depth]
+        self.layers = nn.Sequential(*(_hidden(*pair, knobs) for pair in pairwise(widths)))
+        self.head = nn.Linear(knobs.width, shape.num_classes, bias=knobs.bias)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits of images in [-1, 1]."""
+        return self.head(self.layers((images - self.centre).flatten(1)))
+
+
+def _hidden(width: int, units: int, knobs: s.Perceptron) -> nn.Sequential:
+    linear = nn.Linear(width, units, bias=knobs.bias)
+    if knobs.hidden == "zero":
+        nn.init.zeros_(linear.weight)
+    return nn.Sequential(OrderedDict(linear=linear, activation=nn.ReLU()))
+
+
+def centred(model: nn.Module, images: Float[Tensor, "n channels height width"]) -> None:
+    """Give a perceptron the mean of public images in [0, 1] as its centre, in place; other models have none."""
+    if isinstance(model, ReluPerceptron):
+        model.centre.copy_(images.mean(0) * 2 - 1)
+
+
 def build(model: s.Model, shape: Shape, seed: int = 0) -> nn.Module:
     """A fresh model with random weights (built-in), or the pretrained one (folder, hub).
 
@@ -76,6 +108,8 @@ def build(model: s.Model, shape: Shape, seed: int = 0) -> nn.Module:
                 built: nn.Module = SmallConvNet(model, shape)
             case s.Vit():
                 built = _vit(model, shape)
+            case s.Perceptron():
+                built = ReluPerceptron(model, shape)
             case s.ResNet18():
                 built = _resnet18(model, shape)
             case s.FolderModel():
@@ -136,8 +170,8 @@ def save_base(model: nn.Module, knobs: s.Model, shape: Shape, folder: Path) -> N
 def load_base(knobs: s.Model, folder: Path) -> tuple[nn.Module, Shape]:
     """Read what `save_base` wrote; weights do not ask for gradients."""
     shape = Shape(**json.loads((folder / BASE_FILE).read_text())["shape"])
-    if isinstance(knobs, s.ConvNet):
-        model: nn.Module = SmallConvNet(knobs, shape)
+    if isinstance(knobs, s.ConvNet | s.Perceptron):
+        model = build(knobs, shape)
         model.load_state_dict(load_file(folder / "model.safetensors"))
     else:
         model = _pretrained(str(folder), shape)

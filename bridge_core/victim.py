@@ -20,7 +20,7 @@ from bridge_core.lora import as_matrix
 from bridge_core.models import adapted_modules, logits
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
-PEFT_INIT = {"default": True}
+PEFT_INIT = {"default": True, "random": False}
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from bridge_core.augment import moved
 from bridge_core.data import Images, is_heldout, read_images
 from bridge_core.errors import Diverged
 from bridge_core.facts import Fact, write_facts
-from bridge_core.models import Shape, build, logits, save_base
+from bridge_core.models import Shape, build, centred, logits, save_base
 from bridge_core.phases import Progress, proxy
 from bridge_core.seeding import generator
 
@@ -24,6 +24,7 @@ def run(spec: s.BasePhase, proxy_folder: Path, out: Path, progress: Progress) ->
     heldout = is_heldout(images)
     shape = Shape(images.pixels.shape[1], images.pixels.shape[2], spec.num_classes or images.num_classes)
     model = build(spec.model, shape)
+    centred(model, _scaled(images[~heldout].pixels))
     facts: list[Fact] = []
     if not isinstance(spec.model, s.FolderModel | s.HubModel):
         facts = [

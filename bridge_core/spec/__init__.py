@@ -24,6 +24,7 @@ from bridge_core.spec.attack import (
     Unet,
 )
 from bridge_core.spec.base import LABEL_PATTERN, Axis, Json, Spec, content, kind_of
+from bridge_core.spec.baseline import Haim
 from bridge_core.spec.cell import AnyCell, AnyData, Cell, EveryInversion, EveryModel, TextCell
 from bridge_core.spec.data import (
     AnySource,
@@ -37,7 +38,17 @@ from bridge_core.spec.data import (
     ParquetImages,
     Source,
 )
-from bridge_core.spec.models import AnyModel, ConvNet, FolderModel, HubModel, Model, Pretraining, ResNet18, Vit
+from bridge_core.spec.models import (
+    AnyModel,
+    ConvNet,
+    FolderModel,
+    HubModel,
+    Model,
+    Perceptron,
+    Pretraining,
+    ResNet18,
+    Vit,
+)
 from bridge_core.spec.phases import (
     AdapterPhase,
     AttackPhase,
@@ -137,6 +148,7 @@ __all__ = [
     "GaussNewton",
     "Glosses",
     "Guide",
+    "Haim",
     "HubImages",
     "HubModel",
     "ImageFolder",
@@ -156,6 +168,7 @@ __all__ = [
     "Oracle",
     "ParquetImages",
     "ParquetText",
+    "Perceptron",
     "PhaseSpec",
     "PipelineDiffusion",
     "Pretraining",

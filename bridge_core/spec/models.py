@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, model_validator
 
 from bridge_core.spec.base import Axis, Spec, kind_alone
 
@@ -40,6 +40,27 @@ class ConvNet(Axis):
     target_modules: tuple[str, ...] = Field(default=("conv1", "conv2", "conv3", "head"), min_length=1)
 
 
+class Perceptron(Axis):
+    """A multi-layer perceptron with ReLU; without biases it is homogeneous in its weights, as Haim et al. ask for."""
+
+    kind: Literal["perceptron"] = "perceptron"
+    depth: int = Field(default=1, ge=1, le=16)
+    """Hidden layers."""
+    width: int = Field(default=128, ge=1)
+    """Units of each hidden layer."""
+    bias: bool = False
+    hidden: Literal["random", "zero"] = "random"
+    """Weights of the hidden layers before pretraining; with `zero` and no pretraining the adapter is all there is."""
+    pretraining: Pretraining = Pretraining()
+    target_modules: tuple[str, ...] = Field(default=("linear",), min_length=1)
+
+    @model_validator(mode="after")
+    def _zero_stays(self) -> "Perceptron":
+        if self.hidden == "zero" and self.pretraining.epochs:
+            raise ValueError("hidden layers of weight zero can not be trained; set `pretraining: {epochs: 0}`")
+        return self
+
+
 class ResNet18(Axis):
     """ResNet-18 (transformers' `ResNetForImageClassification`, basic blocks); batch-norm statistics stay frozen."""
 
@@ -67,6 +88,6 @@ class HubModel(Axis):
     target_modules: tuple[str, ...] = Field(default=("q_proj", "v_proj"), min_length=1)
 
 
-ImageModels = Vit | ConvNet | ResNet18 | FolderModel | HubModel
+ImageModels = Vit | ConvNet | Perceptron | ResNet18 | FolderModel | HubModel
 AnyModel = Annotated[ImageModels, Field(discriminator="kind")]
 Model = Annotated[AnyModel, BeforeValidator(kind_alone)]

@@ -39,8 +39,9 @@ class Lora(Spec):
     use_rslora: bool = False
     target_modules: tuple[str, ...] | None = None
     """Endings of the adapted modules' names; the model's own choice where it is not given."""
-    init_lora_weights: Literal["default", "gaussian", "orthogonal", "olora", "pissa"] = "default"
-    """PEFT's initialisation. Bridges from measurements need B = 0 at the start: `default` or `gaussian`."""
+    init_lora_weights: Literal["default", "gaussian", "orthogonal", "olora", "pissa", "random"] = "default"
+    """PEFT's initialisation; `random` is its False, where B is random too. Bridges from measurements need B = 0 at the
+    start: `default` or `gaussian`."""
 
 
 class Recipe(Axis):

@@ -1,0 +1,1 @@
+"""Attacks of others, to stand beside the bridge."""
