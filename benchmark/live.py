@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from typing import IO
 
-from benchmark.console import PlainLog, say
+from benchmark.console import Observer, complain, say
 from benchmark.events import RunFinished, RunStarted
 from benchmark.journal import journal_path, new_run_id
 from benchmark.suite import load_suite
@@ -72,9 +72,9 @@ def look_at(journal: Path) -> int:
     return _monitor(journal, None) or 0
 
 
-def follow(journal: Path) -> int:
-    """Tell a journal in plain lines until its run has ended; the run's exit code, 1 where its driver died."""
-    tell, tail = PlainLog(), JournalTail(journal)
+def follow(journal: Path, tell: Observer) -> int:
+    """Hand a journal's events to `tell` until its run has ended; the run's exit code, 1 where its driver died."""
+    tail = JournalTail(journal)
     started: RunStarted | None = None
     while True:
         gone = started is not None and is_gone(started)
@@ -84,6 +84,6 @@ def follow(journal: Path) -> int:
             if isinstance(event, RunFinished):
                 return event.exit_code
         if gone:
-            say("the driver of this run is gone; run the suite again to go on")
+            complain("the driver of this run is gone; run the suite again to go on")
             return 1
         time.sleep(POLL_SECONDS)

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from benchmark.commands import history
+from benchmark.commands import control, history
 from benchmark.commands.options import DEFAULT_STORE, Run, Store, Suite
 
 app = typer.Typer(help="Validate, plan, run and watch suites.", no_args_is_help=True)
@@ -88,16 +88,22 @@ def watch(
     run: Run = None,
     store: Store = DEFAULT_STORE,
     plain: Annotated[bool, typer.Option("--plain", help="A log in place of the live screen.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Events as lines of JSON.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Failures and the end only.")] = False,
 ) -> None:
     """Watch a run that goes on, or look at one that has ended."""
+    from benchmark.console import PlainLog, json_log
     from benchmark.live import follow, look_at
     from benchmark.runs import find_run
 
     found: Path = find_run(store, run).journal
-    on_screen = sys.stdout.isatty() and sys.stdin.isatty() and not plain
-    raise typer.Exit(look_at(found) if on_screen else follow(found))
+    on_screen = sys.stdout.isatty() and sys.stdin.isatty() and not (plain or json or quiet)
+    tell = json_log if json else PlainLog(quiet=quiet)
+    raise typer.Exit(look_at(found) if on_screen else follow(found, tell))
 
 
+for command in (control.retry, control.cancel, control.pause, control.resume, control.stop):
+    app.command()(command)
 app.command()(history.status)
 app.command(name="ls")(history.list_all)
 app.command()(history.logs)

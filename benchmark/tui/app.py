@@ -1,4 +1,4 @@
-"""The live monitor of a run. It reads the journal and the store's pictures, and nothing else."""
+"""The live monitor of a run. It reads the journal and the store's pictures; what it asks for goes to the driver."""
 
 import time
 from collections.abc import Callable, Iterable
@@ -6,39 +6,53 @@ from pathlib import Path
 from time import monotonic
 from typing import ClassVar
 
+from textual import on
 from textual.app import App, ComposeResult, SystemCommand
 from textual.binding import Binding, BindingType
 from textual.screen import Screen
 from textual.timer import Timer
 from textual.widgets import Footer, TabbedContent, TabPane
 
+from benchmark.tui.asking import Asking
 from benchmark.tui.cell_page import CellPage
 from benchmark.tui.dialogues import Choice, Help, LeaveDialogue
 from benchmark.tui.driver import DriverHandle, is_gone
+from benchmark.tui.palette import CellSearch, commands
+from benchmark.tui.records import CellView
+from benchmark.tui.standing import Standing, standing_of
 from benchmark.tui.state import View
 from benchmark.tui.tail import JournalTail
 from benchmark.tui.themes import DARK, LIGHT
 from benchmark.tui.widgets.cell_table import CellTable
 from benchmark.tui.widgets.cells import Cells
-from benchmark.tui.widgets.header import RunHeader, Standing
+from benchmark.tui.widgets.chain import Chain
+from benchmark.tui.widgets.header import RunHeader
 from benchmark.tui.widgets.heatmap import HeatMap
 from benchmark.tui.widgets.log import LogLines
-from benchmark.tui.widgets.overview import Overview
+from benchmark.tui.widgets.overview import Overview, Phases
 from benchmark.tui.widgets.results import Results
 from benchmark.tui.widgets.workers import Workers
 
 POLL_SECONDS = 0.25
 BUDGET_SECONDS = 0.04
 """Time that reading may take before keys are looked at again."""
-TABS = ("overview", "cells", "workers", "results", "log")
-END_WORDS = {0: "finished", 1: "finished with failures", 130: "interrupted"}
+PANES = {
+    "overview": Overview,
+    "cells": Cells,
+    "workers": Workers,
+    "results": Results,
+    "log": LogLines,
+    "graph": Chain,
+}
+TABS = tuple(PANES)
+Pane = Overview | Cells | Workers | Results | LogLines | Chain
 
 
-class MonitorApp(App[int]):
+class MonitorApp(Asking):
     """Follows a journal; `run()` returns the run's exit code, or None where the run goes on without it.
 
     `journal` is `<store>/runs/<run-id>/journal.jsonl`; it need not exist yet. `driver` is given by who started the run
-    and may stop it; without it the monitor only watches. `clock` gives seconds since the epoch.
+    and may stop it; without it the monitor watches, and asks by requests. `clock` gives seconds since the epoch.
     """
 
     TITLE = "bridge"
@@ -46,6 +60,7 @@ class MonitorApp(App[int]):
     HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (110, "-wide")]  # noqa: RUF012 - the type is textual's
     VERTICAL_BREAKPOINTS = [(0, "-low"), (34, "-tall")]  # noqa: RUF012 - the type is textual's
     AUTO_FOCUS = None
+    COMMANDS = App.COMMANDS | {CellSearch}  # pyright: ignore[reportUnknownVariableType]
     BINDINGS: ClassVar[list[BindingType]] = [
         *(Binding(str(n), f"show_tab('{tab}')", tab.title(), show=False) for n, tab in enumerate(TABS, 1)),
         Binding("slash", "filter", "Filter", key_display="/"),
@@ -53,21 +68,27 @@ class MonitorApp(App[int]):
         Binding("S", "reverse", "Reverse", show=False),
         Binding("a", "axes", "Axes"),
         Binding("m", "metric", "Metric"),
-        Binding("f", "failed_cells", "Failed"),
+        Binding("f", "failed_cells", "Failed", show=False),
+        Binding("r", "retry", "Retry"),
+        Binding("x", "cancel", "Cancel"),
+        Binding("o", "open_page", "MLflow", show=False),
+        Binding("p", "pause", "Pause"),
         Binding("escape", "leave_filter", "Back", show=False),
-        Binding("d", "toggle_theme", "Dark/light"),
+        Binding("d", "toggle_theme", "Dark/light", show=False),
         Binding("question_mark", "help", "Help", key_display="?"),
         Binding("q", "quit", "Quit"),
     ]
-    WHERE: ClassVar[dict[str, str]] = {
-        "filter": "cells",
-        "sort": "cells",
-        "reverse": "cells",
-        "leave_filter": "cells",
-        "axes": "overview",
-        "metric": "results",
+    WHERE: ClassVar[dict[str, tuple[str, ...]]] = {
+        "filter": ("cells",),
+        "sort": ("cells",),
+        "reverse": ("cells",),
+        "leave_filter": ("cells",),
+        "axes": ("overview",),
+        "metric": ("overview", "results"),
     }
-    """Action -> the tab that it belongs to."""
+    """Action -> the tabs that it belongs to."""
+    OF_A_CELL = ("cancel", "open_page")
+    """Actions on the chosen cell: in the table, and on its page."""
 
     def __init__(
         self,
@@ -80,6 +101,7 @@ class MonitorApp(App[int]):
         super().__init__()
         self.view = View()
         self.driver = driver
+        self.journal = journal
         self.store = journal.parent.parent.parent
         self.clock = clock
         self._poll_seconds = poll_seconds
@@ -95,17 +117,13 @@ class MonitorApp(App[int]):
         self.animation_level = "none"
 
     def compose(self) -> ComposeResult:
-        """The header, five tabs, the keys."""
+        """The header, six tabs, the keys."""
         yield RunHeader(self.view)
         with TabbedContent(id="tabs"):
-            for number, (tab, pane) in enumerate(zip(TABS, self._panes(), strict=True), 1):
+            for number, (tab, pane) in enumerate(PANES.items(), 1):
                 with TabPane(f"{number} {tab.title()}", id=tab):
-                    yield pane
+                    yield pane(self.view)
         yield Footer(compact=True)
-
-    def _panes(self) -> tuple[Overview, Cells, Workers, Results, LogLines]:
-        view = self.view
-        return Overview(view), Cells(view), Workers(view), Results(view), LogLines(view)
 
     def on_mount(self) -> None:
         """Begin to follow."""
@@ -120,8 +138,8 @@ class MonitorApp(App[int]):
             self._again.stop()
             self._again = None
         behind = self._take_in()
-        if self._stopping and self._exit_code() is not None:
-            self.exit(self._exit_code())
+        if self._stopping and self.exit_code is not None:
+            self.exit(self.exit_code)
         due = monotonic() - self._drawn_at >= self._poll_seconds or not behind
         if due and (self.view.num_events != self._drawn or int(self.clock()) != self._drawn_second):
             self.draw()
@@ -142,8 +160,7 @@ class MonitorApp(App[int]):
         """Draw the header and what is in front."""
         self._drawn, self._drawn_second = self.view.num_events, int(self.clock())
         now = self.clock()
-        main = self.screen_stack[0]
-        main.query_one(RunHeader).show(self._standing(), now, self._tail.num_unreadable)
+        self.screen_stack[0].query_one(RunHeader).show(self.standing, now, self._tail.num_unreadable)
         self._pane.show(now)
         for screen in self.screen_stack[1:]:
             if isinstance(screen, CellPage):
@@ -155,40 +172,29 @@ class MonitorApp(App[int]):
         return self.screen_stack[0].query_one("#tabs", TabbedContent)
 
     @property
-    def _pane(self) -> Overview | Cells | Workers | Results | LogLines:
-        kinds = (Overview, Cells, Workers, Results, LogLines)
-        place = TABS.index(self._tabs.active) if self._tabs.active in TABS else 0
-        return self.screen_stack[0].query_one(kinds[place])
+    def _pane(self) -> Pane:
+        return self.screen_stack[0].query_one(PANES.get(self._tabs.active, Overview))
 
     # --- the run ------------------------------------------------------------------------------------------------------
 
-    def _exit_code(self) -> int | None:
+    @property
+    def exit_code(self) -> int | None:
         """The run's exit code; None while it goes on, or where nobody can know it."""
         code = self.driver.poll() if self.driver else None
         if code is not None:
             return code
         return self.view.finish.exit_code if self.view.finish and self.driver is None else None
 
-    def _standing(self) -> Standing:
+    @property
+    def standing(self) -> Standing:
         """How the run stands, for the header."""
-        code = self._exit_code()
-        if code is None and self.view.finish is not None:
-            code = self.view.finish.exit_code
-        if code is not None:
-            sign, style = ("✓", "$success") if code == 0 else ("✗", "$error")
-            return Standing(sign, END_WORDS.get(code, f"ended with exit code {code}"), style, over=True)
-        if self._stopping:
-            return Standing("■", "stopping", "$warning")
-        if self.view.run is None:
-            return Standing("·", "waiting for the journal", "$secondary")
-        if self.driver is None and is_gone(self.view.run):
-            return Standing("✗", "its driver is gone", "$error", over=True)
-        return Standing("▸", "running", "$accent")
+        gone = self.driver is None and self.view.run is not None and is_gone(self.view.run)
+        return standing_of(self.view, self.exit_code, self._stopping, gone)
 
     async def action_quit(self) -> None:
         """Leave; ask first where this monitor's run goes on."""
-        if self.driver is None or self._exit_code() is not None:
-            self.exit(self._exit_code())
+        if self.driver is None or self.exit_code is not None:
+            self.exit(self.exit_code)
         elif not isinstance(self.screen, LeaveDialogue):
             self.push_screen(LeaveDialogue(), self._leave)
 
@@ -206,14 +212,24 @@ class MonitorApp(App[int]):
         self._stopping = True
         self.draw()
 
+    @property
+    def chosen(self) -> CellView | None:
+        """The cell in front: that of an open page, or under the table's cursor."""
+        if isinstance(self.screen, CellPage):
+            return self.screen.cell
+        in_front = len(self.screen_stack) == 1 and self._tabs.active == "cells"
+        return self.screen.query_one(CellTable).chosen if in_front else None
+
     # --- keys ---------------------------------------------------------------------------------------------------------
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Keys of a tab work, and stand in the footer, where that tab is in front."""
-        if action in self.WHERE and len(self.screen_stack) > 1:
+        front = len(self.screen_stack) == 1
+        if action in self.OF_A_CELL:
+            return isinstance(self.screen, CellPage) or (front and self._tabs.active == "cells")
+        if action in self.WHERE and not (front and self._tabs.active in self.WHERE[action]):
             return False
-        tab = self.WHERE.get(action)
-        return super().check_action(action, parameters) if tab is None or self._tabs.active == tab else False
+        return super().check_action(action, parameters)
 
     def action_show_tab(self, tab: str) -> None:
         """Bring a tab to the front, from wherever it is asked for."""
@@ -234,7 +250,7 @@ class MonitorApp(App[int]):
 
     def _focus_pane(self) -> None:
         pane = self._pane
-        targets = [pane] if pane.can_focus else list(pane.query("CellTable, DataTable"))
+        targets = [pane] if pane.can_focus else list(pane.query("CellTable, DataTable, Rows"))
         self.screen_stack[0].set_focus(targets[0] if targets else None)
 
     def action_filter(self) -> None:
@@ -255,16 +271,21 @@ class MonitorApp(App[int]):
 
     def action_failed_cells(self) -> None:
         """Show the failed cells."""
+        self.show_cells("state:failed")
+
+    def show_cells(self, query: str) -> None:
+        """Show the cells that `query` matches."""
         self.action_show_tab("cells")
-        self.screen.query_one(Cells).filter_by("state:failed")
+        self.screen.query_one(Cells).filter_by(query)
 
     def action_axes(self) -> None:
         """Other axes for the heat map."""
         self.screen.query_one(HeatMap).turn()
 
     def action_metric(self) -> None:
-        """Another metric in the results."""
-        self.screen.query_one(Results).turn()
+        """Another metric in the heat map and the results."""
+        for part in (self.screen.query_one(HeatMap), self.screen.query_one(Results)):
+            part.turns += 1
         self.draw()
 
     def action_toggle_theme(self) -> None:
@@ -275,18 +296,29 @@ class MonitorApp(App[int]):
         """Keys and signs."""
         self.push_screen(Help())
 
+    # --- the mouse, and what opens ------------------------------------------------------------------------------------
+
+    @on(HeatMap.Chosen)
+    def _square_clicked(self, event: HeatMap.Chosen) -> None:
+        self.show_cells(event.query)
+
+    @on(Phases.Chosen)
+    def _phase_clicked(self, event: Phases.Chosen) -> None:
+        self.action_show_tab("graph")
+        self.screen.query_one(Chain).choose(event.phase)
+
     def on_cell_table_opened(self, event: CellTable.Opened) -> None:
         """Open a cell's page."""
-        page = CellPage(event.cell, self.view.name_of(event.cell), self.store)
-        page.now = self.clock()
-        self.push_screen(page)
+        self.open_cell(event.cell)
+
+    def open_cell(self, cell: CellView) -> None:
+        """Open the page of `cell`, in place of another one."""
+        while len(self.screen_stack) > 1:
+            self.pop_screen()
+        self.push_screen(CellPage(cell, self.view, self.store, self.clock()))
 
     def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
         """The command palette: our own commands and textual's, but for its quit."""
-        for number, tab in enumerate(TABS, 1):
-            yield SystemCommand(f"Show {tab}", f"Key {number}", lambda tab=tab: self.action_show_tab(tab))
-        yield SystemCommand("Show failed cells", "Key f", self.action_failed_cells)
-        yield SystemCommand("Dark or light", "Key d", self.action_toggle_theme)
-        yield SystemCommand("Keys and signs", "Key ?", self.action_help)
+        yield from commands(self)
         theirs = super().get_system_commands(screen)
         yield from (command for command in theirs if command.title != "Keys")

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from itertools import combinations
 
 from benchmark.events import TaskInfo
-from benchmark.tui.records import CellView
+from benchmark.tui.records import CellView, TaskView
 
 AXES = ("bridge", "rank", "model", "dataset", "prior", "inversion", "recipe", "knowledge", "seed")
 """Axes in the order in which they are chosen for rows and columns."""
@@ -61,3 +61,14 @@ def phase_order(tasks: Iterable[TaskInfo]) -> list[str]:
         depth[task.key] = 1 + max((depth.get(key, 0) for key in task.inputs.values()), default=0)
         deepest[task.phase] = max(deepest.get(task.phase, 0), depth[task.key])
     return sorted(deepest, key=deepest.__getitem__)
+
+
+def needs_of_phases(tasks: Mapping[str, TaskView]) -> dict[str, list[str]]:
+    """Phase -> the phases that its tasks take their inputs from, in the order of the first that does."""
+    found: dict[str, dict[str, None]] = {}
+    for task in tasks.values():
+        needed = found.setdefault(task.phase, {})
+        for key in task.inputs.values():
+            if key in tasks:
+                needed[tasks[key].phase] = None
+    return {phase: list(needed) for phase, needed in found.items()}

@@ -54,19 +54,59 @@ class LeaveDialogue(ModalScreen[Choice]):
         self.dismiss(choice)
 
 
+class Confirm(ModalScreen[bool]):
+    """A question that Enter answers with no."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("y", "choose(True)", "Yes"),
+        Binding("escape,n,q", "choose(False)", "No"),
+        Binding("left", "app.focus_previous", show=False),
+        Binding("right", "app.focus_next", show=False),
+    ]
+
+    def __init__(self, question: str, consequence: str) -> None:
+        super().__init__()
+        self.question, self.consequence = question, consequence
+
+    def compose(self) -> ComposeResult:
+        """A question and two buttons."""
+        with Vertical(classes="dialogue"):
+            yield Static(Content.styled(wording.plain(self.question), "bold"))
+            yield Static(Content(wording.plain(self.consequence)))
+            with Horizontal():
+                yield Button("Yes (y)", id="yes", variant="error", compact=True)
+                yield Button("No (esc)", id="no", compact=True)
+
+    def on_mount(self) -> None:
+        """The harmless choice is the one that Enter takes."""
+        self.query_one("#no").focus()
+
+    def on_button_pressed(self, event: Button.Pressed) -> None:
+        """A button was pressed."""
+        self.dismiss(event.button.id == "yes")
+
+    def action_choose(self, choice: bool) -> None:
+        """A key was pressed."""
+        self.dismiss(choice)
+
+
 KEYS = (
-    ("1 2 3 4 5", "overview, cells, workers, results, log"),
-    ("/", "filter: words, rank:8, bridge:ridge, state:failed"),
+    ("1 .. 6", "overview, cells, workers, results, log, graph"),
+    ("/", 'filter: words, rank:8, state:failed, recipe:"one step"'),
     ("s  S", "sort by the next column, turn the order round"),
     ("enter", "open the cell under the cursor"),
     ("escape", "back; leave the filter"),
     ("← →", "pictures of another secret; the rest of long log lines"),
-    ("a", "other axes for the heat map"),
-    ("m", "other metric in the results"),
+    ("a  m", "other axes for the heat map, other metric"),
+    ("p", "pause the run, go on: running tasks end as they would"),
+    ("r", "try again: the cell, on the overview all that failed"),
+    ("x", "cancel the cell; the palette has: stop the run"),
+    ("o", "open the cell in MLflow"),
     ("f", "show the failed cells"),
     ("d", "dark or light"),
     ("ctrl+p", "all commands"),
     ("q", "quit; asks while the run goes on"),
+    ("mouse", "tabs, headings, cells, squares, phases, keys below"),
 )
 
 

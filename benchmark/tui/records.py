@@ -42,6 +42,11 @@ Moment = tuple[float, str]
 """Seconds since the epoch, and what happened then."""
 
 
+def worker_words(name: str) -> str:
+    """`worker 0` for a worker that is only numbered; the name of any other."""
+    return f"worker {name}" if name.isdigit() else name
+
+
 @dataclass(slots=True)
 class TaskView:
     """A task as the journal has told it so far."""

@@ -1,6 +1,7 @@
 """Which cells a table shows, and in which order. Pure functions."""
 
 import math
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
@@ -17,6 +18,9 @@ STATE_ORDER = (
 )
 """What needs a person first."""
 
+WORDS = re.compile(r'(?:"[^"]*"?|[^"\s])+')
+"""Blanks part words, but not inside quotes."""
+
 SortKey = tuple[int, float, str]
 
 
@@ -29,8 +33,11 @@ class Order:
 
 
 def matcher(query: str) -> Callable[[CellView], bool]:
-    """Test a cell against `query`: words that must all be in it, `axis:label` and `state:failed` for exact matches."""
-    words = [word.casefold() for word in query.split()]
+    """Test a cell against `query`: words that must all be in it, `axis:label` and `state:failed` for exact matches.
+
+    A label with blanks stands in quotes: `recipe:"one SGD step"`.
+    """
+    words = [word.replace('"', "") for word in WORDS.findall(query.casefold())]
     exact = [tuple(word.split(":", 1)) for word in words if ":" in word]
     loose = [word for word in words if ":" not in word]
 

@@ -15,7 +15,18 @@ from typing import assert_never
 from benchmark import events as e
 from benchmark.tui.axes import axis_values, phase_order, short_name
 from benchmark.tui.curve import Curve
-from benchmark.tui.records import FINAL, Cause, CellState, CellView, LogLine, PhaseView, TaskState, TaskView, WorkerView
+from benchmark.tui.records import (
+    FINAL,
+    Cause,
+    CellState,
+    CellView,
+    LogLine,
+    PhaseView,
+    TaskState,
+    TaskView,
+    WorkerView,
+    worker_words,
+)
 
 MAX_LOG_LINES = 2_000
 MAX_CURVES = 12
@@ -46,6 +57,8 @@ class View:
     workers: dict[str, WorkerView] = field(default_factory=dict[str, WorkerView])
     ended_by_minute: dict[int, int] = field(default_factory=dict[int, int])
     """Minute since the epoch -> tasks that were finished in it."""
+    metric_names: dict[str, None] = field(default_factory=dict[str, None])
+    """What finished cells have measured, in the order of its coming."""
     paused: bool = False
     causes: dict[str, Cause] = field(default_factory=dict[str, Cause])
     log: deque[LogLine] = field(default_factory=_log)
@@ -140,6 +153,7 @@ class View:
     def _finish_cell(self, event: e.CellFinished) -> None:
         cell = self._cell(event.cell)
         cell.outcome, cell.metrics = CellState.FINISHED, event.metrics
+        self.metric_names.update(dict.fromkeys(event.metrics))
         psnr = event.metrics.get("psnr")
         told = "" if psnr is None else f": {psnr:.1f} dB"
         self._write(event.time, "info", f"cell {self.name_of(cell)} finished{told}")
@@ -198,7 +212,7 @@ class View:
             return
         task.attempt, task.worker, task.started = event.attempt, event.worker, event.time
         again = f", attempt {event.attempt}" if event.attempt > 1 else ""
-        task.note(event.time, f"started on worker {event.worker}{again}")
+        task.note(event.time, f"started on {worker_words(event.worker)}{again}")
         if self.finish is None and event.attempt > task.failed_attempt:
             task.step, task.total, task.curves = 0, 0, {}
             self._move(task, TaskState.RUNNING)

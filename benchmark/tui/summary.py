@@ -5,9 +5,11 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from benchmark.tui.axes import in_order, natural
-from benchmark.tui.records import CellState, CellView
+from benchmark.tui.records import CellState, CellView, PhaseView, WorkerView
 from benchmark.tui.state import View
 
+RATE_MINUTES = 5
+"""Throughput is told of so many last minutes."""
 Square = tuple[tuple[str, ...], str]
 """Labels of the row's axes, label of the column."""
 
@@ -112,6 +114,41 @@ def time_left(view: View, now: float) -> TimeLeft | None:
             known, seconds = True, seconds + mean * phase.open - _spent(view, phase.name, mean, now)
     workers = max(1, view.run.workers if view.run else 1)
     return TimeLeft(max(0.0, seconds) / workers, complete) if known else None
+
+
+def phase_left(view: View, phase: PhaseView, now: float) -> float | None:
+    """Seconds of work left in a phase, over the workers; None where it is over or nothing is known of it."""
+    mean = phase.mean_seconds if phase.mean_seconds is not None else _guesses(view, now).get(phase.name)
+    if mean is None or not phase.open or view.finish is not None:
+        return None
+    workers = max(1, view.run.workers if view.run else 1)
+    return max(0.0, mean * phase.open - _spent(view, phase.name, mean, now)) / workers
+
+
+def throughput(view: View, now: float) -> float | None:
+    """Tasks finished a minute, over the last whole minutes of work; None before the first is finished."""
+    if not view.ended_by_minute or view.run is None:
+        return None
+    end = view.finish.time if view.finish else max(now, view.last_time)
+    since = view.run.time if view.finish else max(view.run.time, end - RATE_MINUTES * 60)
+    first = int(since // 60)
+    count = sum(number for minute, number in view.ended_by_minute.items() if minute >= first)
+    return count / max(1 / 6, (end - max(since, first * 60)) / 60)
+
+
+def recent_counts(view: View, now: float, minutes: int) -> list[float]:
+    """Tasks finished in each of the last `minutes` minutes of the run, the present one last."""
+    last = int((view.finish.time if view.finish else max(now, view.last_time)) // 60)
+    first = int(view.run.time // 60) if view.run else last
+    return [float(view.ended_by_minute.get(minute, 0)) for minute in range(max(first, last - minutes + 1), last + 1)]
+
+
+def busy_share(worker: WorkerView, view: View, now: float) -> float:
+    """Part of its time that a worker has worked, from 0 to 1; what it runs now counts."""
+    end = view.finish.time if view.finish else max(now, view.last_time)
+    running = [view.tasks[key] for key in view.running if view.tasks[key].worker == worker.name]
+    present = sum(max(0.0, end - task.started) for task in running if task.started is not None)
+    return min(1.0, (worker.busy_seconds + present) / max(1e-9, end - worker.first_time))
 
 
 def _spent(view: View, phase: str, mean: float, now: float) -> float:

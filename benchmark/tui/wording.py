@@ -27,7 +27,27 @@ STYLES = {
 
 UNITS = {"psnr": " dB", "psnr_mean_image": " dB"}
 
-TITLES = {"psnr": "PSNR", "ssim": "SSIM", "mse": "MSE", "gradient_cosine": "cosine", "feature_distance": "distance"}
+TITLES = {
+    "psnr": "PSNR",
+    "ssim": "SSIM",
+    "mse": "MSE",
+    "gradient_cosine": "cosine",
+    "feature_distance": "distance",
+    "exact_match": "exact",
+    "rougeL": "ROUGE-L",
+    "token_accuracy": "tokens",
+    "secrets_found": "marked",
+}
+
+
+def title(metric: str) -> str:
+    """A metric's name on a heading."""
+    return TITLES.get(metric, plain(metric))
+
+
+def titled(metric: str) -> str:
+    """As `title`, with the unit."""
+    return title(metric) + (" in dB" if metric in UNITS else "")
 
 
 def plain(text: str) -> str:
@@ -85,6 +105,15 @@ def rough(seconds: float) -> str:
     return f"{hours} h {rest} min" if hours else f"{minutes} min"
 
 
+def coarse(seconds: float) -> str:
+    """A duration for an estimate, in at most six characters: `8 s`, `12 min`, `3.2 h`, `12 d`."""
+    if seconds < 60:
+        return f"{round(seconds)} s"
+    if seconds < 5_940:
+        return f"{round(seconds / 60)} min"
+    return f"{seconds / 3600:.1f} h" if seconds < 172_800 else f"{seconds / 86_400:.0f} d"
+
+
 def number(value: float | None, digits: int = 4) -> str:
     """A number in few characters; a dash for None, which means not measured."""
     if value is None:
@@ -102,6 +131,11 @@ def metric(name: str, value: float | None) -> str:
 def plural(count: int, noun: str) -> str:
     """`1 cell`, `2 cells`."""
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def memory(count: float) -> str:
+    """Bytes as `640 MiB` or `3.2 GiB`."""
+    return f"{count / 2**30:.1f} GiB" if count >= 2**30 else f"{count / 2**20:.0f} MiB"
 
 
 def bar(fraction: float, width: int) -> tuple[str, str]:

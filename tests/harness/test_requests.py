@@ -92,9 +92,10 @@ def test_a_failed_cell_is_tried_again_in_the_same_run(bench: Bench, options: Run
 
     outcome, view = run(bench, chains(3), options, tell)
     assert (outcome.exit_code, outcome.finished_cells, outcome.failed_cells) == (0, 3, 0)
-    assert [event.attempt for event in bench.of(e.TaskStarted) if event.key == key_of(1)] == [1, 2]
+    starts = [event for event in bench.events if isinstance(event, e.TaskStarted) and event.key == key_of(1)]
+    assert [event.attempt for event in starts] == [1, 2]
     assert not view.causes and {task.state for task in view.tasks.values()} == {TaskState.FINISHED}
-    assert set(view.cells) == {event.cell for event in bench.of(e.CellFinished)}
+    assert set(view.cells) == {event.cell for event in bench.events if isinstance(event, e.CellFinished)}
 
 
 def test_a_task_that_several_cells_need_outlives_the_cancelling_of_one(bench: Bench):

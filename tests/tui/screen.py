@@ -29,3 +29,16 @@ async def until(pilot: Pilot[int], text: str, seconds: float = 5.0) -> str:
         await asyncio.sleep(0.02)
         await pilot.pause()
     return seen
+
+
+async def all_pages(pilot: Pilot[int], most: int = 12) -> str:
+    """Everything that a screen shows from its top to its end, by scrolling through it."""
+    await pilot.press("home")
+    seen: list[str] = []
+    for _ in range(most):
+        await pilot.pause()
+        seen.append(text_of(pilot.app))
+        if len(seen) > 1 and seen[-1] == seen[-2]:
+            break
+        await pilot.press("pagedown")
+    return "\n".join(seen)

@@ -21,6 +21,8 @@ SECONDS = {"proxy": 2, "private": 1, "base": 41, "statistics": 9, "adapter": 0.3
     "score": 1.4,
 }
 GAIN = {"oracle": 14.0, "ridge": 11.0, "row_mmse": 8.0, "mlp": 9.5, "direct": 3.0, "projection": 1.5}
+WHY = {"victim": "code changed", "publish": "input changed: victim", "decoder": "knobs changed: bridge.num_pairs"}
+MEMORY = 12 << 30
 TRACEBACK = (
     'Traceback (most recent call last):\n  File "bridge_core/inversion/matching.py", line 88, in invert\n'
     '    raise Diverged("the matching loss [bold]became[/bold] NaN")\nbridge_core.errors.Diverged: …'
@@ -80,7 +82,8 @@ class Plan:
         before = ""
         for stage, key in keys.items():
             inputs = {before: keys[before]} if before else {}
-            self.tasks.setdefault(key, e.TaskInfo(key=key, phase=stage, inputs=inputs))
+            why = "" if stage in self.cached else WHY.get(stage, "never made")
+            self.tasks.setdefault(key, e.TaskInfo(key=key, phase=stage, inputs=inputs, why=why))
             before = stage
         labels = dict(model=model, rank=rank, dataset=dataset, prior="tv", recipe="sgd", bridge=bridge)
         labels |= dict(inversion="inverting_gradients", knowledge="all given", seed=seed)
@@ -113,6 +116,7 @@ def run(plan: Plan, failing: Iterable[tuple[str, str]] = (("mlp", "2"),), num_wo
             took = SECONDS[stage] * chance.uniform(0.8, 1.2)
             yield from _task(key, stage, f"worker-{turn % num_workers}", now, took, bad, chance)
             now += took / num_workers
+            yield _loads(now, num_workers, chance)
             over[key] = "failed" if bad else "done"
         failed = next((k for k in cell.tasks.values() if over[k] == "failed"), None)
         if failed:
@@ -124,6 +128,16 @@ def run(plan: Plan, failing: Iterable[tuple[str, str]] = (("mlp", "2"),), num_wo
     yield e.RunFinished(
         time=now, exit_code=int(good < len(states)), finished_cells=good, failed_cells=len(states) - good
     )
+
+
+def _loads(now: float, num_workers: int, chance: random.Random) -> e.WorkersLoaded:
+    loads = {
+        f"worker-{n}": e.WorkerLoad(
+            cpu=round(chance.uniform(40, 99), 1), memory=int(chance.uniform(0.1, 0.9) * MEMORY), memory_limit=MEMORY
+        )
+        for n in range(num_workers)
+    }
+    return e.WorkersLoaded(time=now, workers=loads)
 
 
 def metrics_of(cell: e.CellInfo, chance: random.Random) -> dict[str, float]:

@@ -1,5 +1,6 @@
 """What is drawn without a screen: words, selections, pictures."""
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +10,11 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 
 from benchmark.tui import wording
+from benchmark.tui.chart import is_logarithmic, plot
 from benchmark.tui.pictures import Gallery, half_blocks, load_gallery, resize
 from benchmark.tui.records import CellState, CellView
 from benchmark.tui.selection import Order, select
+from benchmark.tui.sentences import compared, load_sentences
 from bridge_core.facts import Fact, write_facts
 from tests.tui.synthetic import key_of, write_pictures
 
@@ -36,6 +39,38 @@ def test_durations(seconds: float | None, words: str) -> None:
     assert wording.duration(seconds) == words
 
 
+@given(st.lists(st.floats(), max_size=200), st.integers(1, 60), st.integers(1, 8))
+def test_a_chart_keeps_to_its_room_whatever_it_draws(values: list[float], width: int, height: int) -> None:
+    lines = plot(values, width, height)
+    assert len(lines) == (height if any(map(math.isfinite, values)) else 0)
+    assert all(len(line) == width and all(0x2800 <= ord(c) <= 0x28FF for c in line) for line in lines)
+
+
+def test_a_falling_curve_falls_from_the_first_corner_to_the_last() -> None:
+    lines = plot([float(100 - n) for n in range(101)], 10, 3)
+    assert lines[0][0] != "\u2800" and lines[-1][-1] != "\u2800"
+    assert lines[0][-1] == lines[-1][0] == "\u2800"
+
+
+def test_only_a_positive_curve_over_decades_is_logarithmic() -> None:
+    assert is_logarithmic([1.0, 0.001]) and not is_logarithmic([1.0, 0.5]) and not is_logarithmic([1.0, -0.001])
+
+
+def test_words_are_compared_in_order() -> None:
+    found = compared("call me on 0171 today", "call him on 0171")
+    assert found == [("call", True), ("him", False), ("on", True), ("0171", True)]
+
+
+@pytest.mark.parametrize("content", ["[1, 2", '{"a": 1}', '[{"truth": 3}]', "\x00"])
+def test_sentences_that_are_broken_are_told_in_words(tmp_path: Path, content: str) -> None:
+    key = key_of("broken")
+    folder = tmp_path / "artefacts" / key[:2] / key
+    folder.mkdir(parents=True)
+    (folder / "sentences.json").write_text(content)
+    told = load_sentences(tmp_path, key)
+    assert isinstance(told, str) and "can not be read" in told
+
+
 def cells() -> list[CellView]:
     """Three cells: finished, failed and waiting."""
     one = CellView("a1", 0, {"bridge": "ridge", "rank": "16"}, outcome=CellState.FINISHED, metrics={"psnr": 20.0})
@@ -53,6 +88,8 @@ def cells() -> list[CellView]:
         ("state:failed", "b2"),
         ("DIVERGED", "b2"),
         ("rank:1", ""),
+        ('rank:"16"', "a1"),
+        ('"ridge" rank:8', "c3"),
     ],
 )
 def test_filter(query: str, found: str) -> None:

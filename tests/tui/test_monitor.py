@@ -1,5 +1,6 @@
 """The monitor's behaviour, at two sizes, driven by keys on a real journal."""
 
+import re
 import signal
 import subprocess
 import sys
@@ -13,7 +14,7 @@ from benchmark import events as e
 from benchmark.tui.app import MonitorApp
 from benchmark.tui.driver import ChildDriver, DriverHandle, is_gone
 from benchmark.tui.widgets.cell_table import CellTable
-from tests.tui.screen import text_of, until
+from tests.tui.screen import all_pages, text_of, until
 from tests.tui.synthetic import START, Plan, journal_in, run, write, write_pictures
 
 SIZES = [(80, 24), (140, 40)]
@@ -124,8 +125,10 @@ async def test_a_cells_page_shows_its_pictures(tmp_path: Path, size: tuple[int, 
         await pilot.press("right")
         await until(pilot, "secret 2 of 3")
         assert pilot.app.export_screenshot() != before
-        await pilot.press("end")
-        assert "matching_loss" in await until(pilot, "inverting_gradients")
+        seen = await all_pages(pilot)
+        for part in ("attack matching_loss", "12 points", "inverting_gradients", f'tags."bridge.cell" = "{cell.id}"'):
+            assert part in seen
+        assert re.search(r"attack +finished in \d+", seen), "its log"
         await pilot.press("escape")
         await until(pilot, "72 of 72 cells")
 
@@ -204,7 +207,7 @@ async def test_leaving_a_run_asks_and_stopping_returns_its_exit_code(tmp_path: P
         await pilot.press("q")
         await until(pilot, "Stop the run (s)")
         await pilot.press("escape")
-        await until(pilot, "Failed")
+        await until(pilot, "Pause")
         assert driver.poll() is None
         await pilot.press("ctrl+c")
         await until(pilot, "Leave it running (l)")

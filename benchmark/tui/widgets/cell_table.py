@@ -16,7 +16,7 @@ from benchmark.tui import wording
 from benchmark.tui.records import CellState, CellView
 from benchmark.tui.selection import Order
 
-METRICS = ("psnr", "ssim")
+MAX_METRICS = 2
 
 
 @dataclass(frozen=True)
@@ -29,14 +29,15 @@ class TableColumn:
     right: bool = False
 
 
-def columns_for(values: dict[str, tuple[str, ...]]) -> tuple[TableColumn, ...]:
-    """State, the axes that vary, the metrics, the id; `values` are the labels of each axis."""
+def columns_for(values: dict[str, tuple[str, ...]], measures: tuple[str, ...]) -> tuple[TableColumn, ...]:
+    """State, the axes that vary, the first metrics, the id; `values` are the labels of each axis."""
     varied = [axis for axis, labels in values.items() if len(labels) > 1]
     axes = [
         TableColumn(axis, axis, min(24, max([len(axis) + 2, *map(len, values[axis])])), axis in ("rank", "seed"))
         for axis in varied
     ]
-    metrics = [TableColumn(name, wording.TITLES[name], 7, right=True) for name in METRICS]
+    shown = measures[:MAX_METRICS]
+    metrics = [TableColumn(name, wording.title(name), max(7, len(wording.title(name)) + 1), True) for name in shown]
     return (TableColumn("state", "state", 16), *axes, *metrics, TableColumn("cell", "cell", 12))
 
 

@@ -10,6 +10,7 @@ from textual.content import Content
 from textual.widgets import Input, Static
 
 from benchmark.tui import wording
+from benchmark.tui.measures import PREFERRED, measures_of
 from benchmark.tui.selection import Order, select
 from benchmark.tui.state import View
 from benchmark.tui.widgets.cell_table import CellTable, columns_for
@@ -47,7 +48,7 @@ class Cells(Vertical):
         """Draw the cells as they are."""
         del now
         table = self.query_one(CellTable)
-        columns = columns_for(self.view.axes)
+        columns = columns_for(self.view.axes, measures_of(self.view))
         cells = select(self.view.cells.values(), self.query_text, self.order)
         table.show(cells, columns, self.order)
         titles = {column.key: column.title for column in columns}
@@ -83,7 +84,7 @@ class Cells(Vertical):
         keys = ["", *(column.key for column in self.query_one(CellTable).columns)]
         place = keys.index(self.order.column) if self.order.column in keys else 0
         column = keys[(place + 1) % len(keys)]
-        self.order = Order(column, reverse=column in ("psnr", "ssim"))
+        self.order = Order(column, reverse=column in PREFERRED and column != "mse")
         self._select()
 
     def reverse(self) -> None:

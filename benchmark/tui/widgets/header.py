@@ -1,24 +1,12 @@
 """The line at the top: which run, how it stands, how long it took and takes."""
 
-from dataclasses import dataclass
-
 from textual.content import Content
 from textual.widget import Widget
 
 from benchmark.tui import wording
+from benchmark.tui.standing import Standing
 from benchmark.tui.state import View
 from benchmark.tui.summary import elapsed, time_left
-
-
-@dataclass(frozen=True)
-class Standing:
-    """How the run stands: a sign, a word and a style."""
-
-    sign: str
-    word: str
-    style: str
-    over: bool = False
-    """Nothing more will come."""
 
 
 class RunHeader(Widget):

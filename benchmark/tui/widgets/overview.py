@@ -1,16 +1,26 @@
 """The first screen: everything about a run that fits on 80 x 24."""
 
+from dataclasses import dataclass
+
 from textual.app import ComposeResult
 from textual.containers import Horizontal, Vertical
 from textual.content import Content
+from textual.events import Click
+from textual.message import Message
 
 from benchmark.tui import wording
+from benchmark.tui.curve import sparkline
 from benchmark.tui.records import CellState, PhaseView, TaskState, TaskView
 from benchmark.tui.state import View
-from benchmark.tui.summary import cell_counts
+from benchmark.tui.summary import cell_counts, phase_left, recent_counts, throughput
 from benchmark.tui.widgets.heatmap import HeatMap
 from benchmark.tui.widgets.log import log_line, start_of
 from benchmark.tui.widgets.section import Section
+
+MAX_BARS = 20
+"""Minutes of throughput drawn."""
+WIDE = 56
+"""Columns from which a phase's line tells both times."""
 
 
 class Overview(Vertical):
@@ -43,7 +53,7 @@ class CellCounts(Section):
 
     def render(self) -> Content:
         """The line."""
-        return self.cached(self._line)
+        return self.cached(self._line, int(self.now) // 5)
 
     def _line(self) -> Content:
         counts = cell_counts(self.view)
@@ -52,15 +62,40 @@ class CellCounts(Section):
             Content.assemble((f"{wording.sign(state)} {counts[state]} ", wording.style(state)), state.value)
             for state in shown
         ]
-        return Content.assemble(
+        counted = Content.assemble(
             (f"{wording.plural(len(self.view.cells), 'cell')}   ", "bold"), Content("   ").join(parts)
+        )
+        return self._with_rate(counted)
+
+    def _with_rate(self, counted: Content) -> Content:
+        """Beside the counts, where there is room: tasks finished in each of the last minutes."""
+        room = self.size.width - counted.cell_length - len("   by minute ")
+        counts = recent_counts(self.view, self.now, min(MAX_BARS, room)) if room > 0 else []
+        bars = sparkline(counts, len(counts))
+        gap = " " * (room - len(bars))
+        return (
+            Content.assemble(counted, f"   {gap}", ("by minute ", "$secondary"), (bars, "$accent")) if bars else counted
         )
 
 
 class Phases(Section):
     """A bar for each phase."""
 
-    TITLE = "Phases"
+    @dataclass
+    class Chosen(Message):
+        """A phase was clicked."""
+
+        phase: str
+
+    def heading(self) -> str:
+        """What the numbers at the end of the lines are."""
+        return "Phases: done, time of one, time left" if self.size.width >= WIDE else "Phases: time of one, ~ left"
+
+    def on_click(self, event: Click) -> None:
+        """Ask for the tasks of the phase under the mouse."""
+        place, names = event.get_content_offset(self), list(self.view.phases)
+        if place is not None and 0 <= place.y < len(names):
+            self.post_message(self.Chosen(names[place.y]))
 
     def show(self, now: float) -> None:
         """Draw the view as it is, on a line for each phase."""
@@ -78,7 +113,8 @@ class Phases(Section):
 
     def _line(self, phase: PhaseView, digits: int) -> Content:
         counts = phase.counts
-        width = max(4, min(40, self.size.width - 10 - 2 * digits - 1 - 8 - 6))
+        wide = self.size.width >= WIDE
+        width = max(4, min(40, self.size.width - 10 - 2 * digits - 1 - (18 if wide else 8) - 6))
         done, rest = wording.bar(phase.done / phase.total if phase.total else 0.0, width)
         trouble = counts[TaskState.FAILED] + counts[TaskState.SKIPPED]
         state = _phase_state(phase)
@@ -88,8 +124,17 @@ class Phases(Section):
             (done, wording.STYLES["finished"]),
             (rest, "$error" if trouble else "$rule"),
             f" {phase.done:>{digits}}/{phase.total:<{digits}} ",
-            (wording.fit(wording.duration(phase.mean_seconds), 8, right=True), "$secondary"),
+            self._times(phase, wide),
         )
+
+    def _times(self, phase: PhaseView, wide: bool) -> Content:
+        """Mean time of a task and time left; where there is room for one, the latter as long as there is any."""
+        left, each = phase_left(self.view, phase, self.now), wording.duration(phase.mean_seconds)
+        rest = f"~{wording.coarse(left)}" if left is not None else ""
+        texts = [each, rest] if wide else [rest or each]
+        widths = [8, 10] if wide else [8]
+        fitted = "".join(wording.fit(text, width, right=True) for text, width in zip(texts, widths, strict=True))
+        return Content.styled(fitted, "$secondary")
 
 
 def _phase_state(phase: PhaseView) -> TaskState:
@@ -106,8 +151,10 @@ class Running(Section):
     TITLE = "Running"
 
     def heading(self) -> str:
-        """The title with the number of tasks."""
-        return f"Running {len(self.view.running)}" if self.view.running else self.TITLE
+        """The title with the number of tasks, and how many are finished a minute."""
+        rate = throughput(self.view, self.now)
+        counted = f"{self.TITLE} {len(self.view.running)}" if self.view.running else self.TITLE
+        return counted if rate is None else f"{counted}, {rate:.3g} tasks/min"
 
     def render(self) -> Content:
         """One line a task, as many as fit."""
@@ -150,7 +197,8 @@ class Causes(Section):
         """The title with the numbers of cells and causes."""
         causes = self.view.causes.values()
         cells = sum(cause.num_cells for cause in causes)
-        return f"Failures: {cells} failed, {wording.plural(len(causes), 'cause')}" if causes else self.TITLE
+        told = f"Failures: {cells} failed, {wording.plural(len(causes), 'cause')} (f)"
+        return told if causes else self.TITLE
 
     def render(self) -> Content:
         """Two lines a cause."""

@@ -7,11 +7,11 @@ from textual.content import Content
 from textual.widgets import DataTable, Static
 
 from benchmark.tui import wording
+from benchmark.tui.measures import measure
 from benchmark.tui.records import CellState
 from benchmark.tui.state import View
 from benchmark.tui.summary import Grid, Group, grid
 
-METRICS = ("psnr", "ssim", "mse", "gradient_cosine")
 MAX_ROWS = 400
 
 
@@ -21,7 +21,8 @@ class Results(Vertical):
     def __init__(self, view: View) -> None:
         super().__init__()
         self.view = view
-        self.metric = METRICS[0]
+        self.turns = 0
+        """Of the metric."""
         self._drawn: tuple[object, ...] = ()
         self._texts: dict[tuple[int, int], str] = {}
 
@@ -30,16 +31,16 @@ class Results(Vertical):
         yield Static(id="measured")
         yield DataTable[Text](id="results", cursor_type="row", zebra_stripes=False)
 
-    def turn(self) -> None:
-        """Show the next metric."""
-        self.metric = METRICS[(METRICS.index(self.metric) + 1) % len(METRICS)]
+    @property
+    def metric(self) -> str:
+        """What is shown."""
+        return measure(self.view, self.turns)
 
     def show(self, now: float) -> None:
         """Draw the table as it is; squares that have not changed are left alone."""
         del now
         cells = self._grid()
-        unit = " in dB" if self.metric in wording.UNITS else ""
-        told = f" {wording.TITLES[self.metric]}{unit}: mean ± deviation (cells), by {wording.plain(cells.column_axis)}"
+        told = f" {wording.titled(self.metric)}: mean ± deviation (cells), by {wording.plain(cells.column_axis)}"
         told += f"; the first {MAX_ROWS} of {len(cells.rows)} rows" if len(cells.rows) > MAX_ROWS else ""
         self.query_one("#measured", Static).update(Content(told))
         shape = (cells.row_axes, cells.rows, cells.columns)
