@@ -17,7 +17,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from benchmark.commands import bench, results, store
+from benchmark.commands import adapter, bench, results, store
 from bridge_core.errors import BridgeError
 
 NEXT_STEPS = """\
@@ -26,6 +26,7 @@ bridge: what does a LoRA adapter give away about the images it was trained on?
   bridge bench plan suites/quickstart.yaml     cells, tasks, and what is cached
   bridge bench run suites/quickstart.yaml      run it; run it again to continue
   bridge report suites/quickstart.yaml         tables and figures of what is finished
+  bridge audit ADAPTER_DIR                     what an adapter that you have gives away
   bridge ui                                    every run in MLflow
   bridge --help                                all commands"""
 
@@ -54,7 +55,7 @@ app = typer.Typer(
 )
 app.add_typer(bench.app, name="bench")
 app.add_typer(store.app, name="store")
-for command in (results.report, results.ui, results.schema):
+for command in (results.report, results.ui, results.schema, adapter.audit):
     app.command()(command)
 
 

@@ -13,7 +13,7 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-OURS = {"benchmark", "bridge_core", "reports", "tests"}
+OURS = {"audit", "benchmark", "bridge_core", "reports", "tests"}
 IMPORTED_AS = {
     "pillow": "PIL",
     "pyyaml": "yaml",
@@ -70,13 +70,13 @@ def module_of(name: str) -> str:
 
 
 def test_every_runtime_dependency_is_imported() -> None:
-    there = imported("benchmark", "bridge_core", "reports")
+    there = imported("audit", "benchmark", "bridge_core", "reports")
     assert {name for name in RUNTIME | DATA if module_of(name) not in there} == set()
 
 
 def test_every_import_is_declared() -> None:
     declared = {module_of(name) for name in RUNTIME | DATA}
-    there = imported("benchmark", "bridge_core", "reports") - OURS - sys.stdlib_module_names
+    there = imported("audit", "benchmark", "bridge_core", "reports") - OURS - sys.stdlib_module_names
     assert {name for name in there if PART_OF.get(name, name) not in declared} == set()
 
 
