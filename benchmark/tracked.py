@@ -2,14 +2,10 @@
 
 import hashlib
 import json
-import os
-import platform
-import subprocess
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from functools import cache
 from pathlib import Path
 from typing import TypeVar
 
@@ -18,14 +14,30 @@ import numpy as np
 from benchmark.graph import Graph, PlannedCell
 from benchmark.manifest import Manifest
 from benchmark.store import Store
+from benchmark.surroundings import surroundings
 from bridge_core.facts import Fact, read_facts
-from bridge_core.spec import Json, content
+from bridge_core.spec import AnyCell, Json, content, kind_of
 
 CURVE_POINTS = 500
 """Points of a curve that are kept, evenly spaced, the first and the last among them."""
-GIT_SECONDS = 5
-FIRST_RELEASE = "release/000/"
+FIRST_RELEASE = "release/000"
+ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
+DIGEST_DIGITS = 32
+"""MLflow takes 36 at most."""
 K = TypeVar("K")
+
+
+@dataclass(frozen=True)
+class TrackedData:
+    """A data source, and what it was to the cell."""
+
+    context: str
+    """`proxy`: the attacker's; `private`: the victim's."""
+    name: str
+    digest: str
+    """Of its definition."""
+    source: str
+    """Its definition, as JSON."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +51,9 @@ class TrackedCell:
     """Name -> (step, value)."""
     tags: dict[str, str]
     files: tuple[Path, ...]
+    adapter: tuple[Path, ...]
+    """The first adapter that was published, as PEFT reads it."""
+    data: tuple[TrackedData, ...]
     started: int
     """Milliseconds since the epoch."""
     ended: int
@@ -61,6 +76,8 @@ def track_cell(store: Store, suite: str, planned: PlannedCell) -> TrackedCell:
         curves=curves,
         tags=cell_tags(suite, planned) | _artefact_tags(manifests) | surroundings(),
         files=tuple(path for path in _shown(store, planned) if path.is_file()),
+        adapter=tuple(_adapter(store, planned)),
+        data=tuple(_data(planned.cell)),
         started=round(first.timestamp() * 1000),
         ended=round(last.timestamp() * 1000),
     )
@@ -95,23 +112,10 @@ def flat(knobs: Json, prefix: str = "") -> dict[str, str]:
     return texts
 
 
-@cache
-def surroundings() -> dict[str, str]:
-    """The driver's machine and, where this program runs from a git checkout, its commit."""
-    found = {"hardware.driver": f"{platform.machine()}, {os.cpu_count()} cores"}
-    here, git = Path(__file__), ("git", "-C", str(Path(__file__).parent))
-    try:
-        for command in ((*git, "ls-files", "--error-unmatch", here.name), (*git, "rev-parse", "HEAD")):
-            answer = subprocess.run(command, capture_output=True, text=True, check=True, timeout=GIT_SECONDS)
-    except (OSError, subprocess.SubprocessError):
-        return found
-    return found | {"mlflow.source.git.commit": answer.stdout.strip()}
-
-
 def _artefact_tags(manifests: Mapping[str, Manifest]) -> dict[str, str]:
     last = manifests["score"]
     tags = {f"version.{name}": version for name, version in last.versions.items()}
-    tags["worker"] = last.worker
+    tags |= {"worker": last.worker, "bridge.code_version": last.code_version}
     files = manifests["publish"].files if "publish" in manifests else {}
     released = [f"{files[name].sha256} {name}" for name in sorted(files) if name.startswith("release/")]
     if released:
@@ -120,11 +124,22 @@ def _artefact_tags(manifests: Mapping[str, Manifest]) -> dict[str, str]:
 
 
 def _shown(store: Store, planned: PlannedCell) -> Iterator[Path]:
-    """Pictures of images, sentences of text, and how the first adapter was configured."""
+    """Pictures of images, sentences of text."""
     for name in ("gallery.png", "sentences.json"):
         yield store.path(planned.tasks["score"]) / name
+
+
+def _adapter(store: Store, planned: PlannedCell) -> Iterator[Path]:
     if "publish" in planned.tasks:
-        yield store.path(planned.tasks["publish"]) / FIRST_RELEASE / "adapter_config.json"
+        folder = store.path(planned.tasks["publish"]) / FIRST_RELEASE
+        yield from (path for name in ADAPTER_FILES if (path := folder / name).is_file())
+
+
+def _data(cell: AnyCell) -> Iterator[TrackedData]:
+    for context in ("proxy", "private"):
+        source = getattr(cell.dataset, context)
+        text = json.dumps(content(source), sort_keys=True)
+        yield TrackedData(context, kind_of(source), hashlib.sha256(text.encode()).hexdigest()[:DIGEST_DIGITS], text)
 
 
 def _numbers(store: Store, planned: PlannedCell) -> tuple[dict[str, float], dict[str, list[tuple[int, float]]]]:

@@ -21,12 +21,13 @@ from typing import TYPE_CHECKING, TypeVar, cast
 from benchmark.graph import Graph, PlannedCell
 from benchmark.masking import masked
 from benchmark.store import Store
-from benchmark.tracked import TrackedCell, cell_name, cell_tags, graph_digest, surroundings, track_cell
+from benchmark.surroundings import surroundings
+from benchmark.tracked import TrackedCell, TrackedData, cell_name, cell_tags, graph_digest, track_cell
 from bridge_core.errors import StoreFault
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities import Metric, Run
+    from mlflow.entities import DatasetInput, Metric, Run
 
 ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -35,8 +36,13 @@ ENVIRONMENT = {
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "5",
 }
 """Of mlflow, where the user has not set it: nothing told to others, and a dead server is given up within seconds."""
+NOTE = (
+    "One graph of the suite: its cells are the child runs, each with every knob of the cell as a parameter. "
+    "Results are read from the store and never from here; `bridge bench run` fills in what is missing."
+)
 EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
 """What MLflow's pages are laid out by: runs with metrics, and not conversations."""
+ADAPTER_FOLDER = "adapter"
 STALL_SECONDS = 60.0
 BATCH_METRICS, BATCH_OTHERS, MOST_CHARACTERS = 1000, 100, 250
 """Limits of MLflow's interface; of a value, the shortest that any of its stores cuts at."""
@@ -141,7 +147,7 @@ class _Filling:
         found = client.search_runs([experiment], f"tags.`bridge.graph` = '{digest}'", max_results=1)
         if found:
             return str(found[0].info.run_id)
-        tags = {"bridge.graph": digest, "bridge.suite": self.graph.suite, **surroundings()}
+        tags = {"bridge.graph": digest, "bridge.suite": self.graph.suite, "mlflow.note.content": NOTE, **surroundings()}
         parent = client.create_run(experiment, tags=tags, run_name=self.graph.suite).info.run_id
         client.log_param(parent, "num_cells", len(self.graph.cells))
         return str(parent)
@@ -206,8 +212,19 @@ def _log(client: MlflowClient, run: str, tracked: TrackedCell) -> None:
         client.log_batch(run, params=batch)
     for batch in _batches(list(_metrics(tracked)), BATCH_METRICS):
         client.log_batch(run, metrics=batch)
+    client.log_inputs(run, [_dataset(one) for one in tracked.data])
     for path in tracked.files:
         client.log_artifact(run, str(path))
+    for path in tracked.adapter:
+        client.log_artifact(run, str(path), ADAPTER_FOLDER)
+
+
+def _dataset(data: TrackedData) -> DatasetInput:
+    """A data source as MLflow's pages list it, found by what it was to the cell."""
+    from mlflow.entities import Dataset, DatasetInput, InputTag
+
+    dataset = Dataset(name=data.name, digest=data.digest, source_type="bridge", source=data.source)
+    return DatasetInput(dataset, [InputTag("mlflow.data.context", data.context)])
 
 
 def _metrics(tracked: TrackedCell) -> Iterator[Metric]:

@@ -34,7 +34,10 @@ def serve_ui(store: Path, tracking_uri: str | None, port: int) -> NoReturn:
         "127.0.0.1",
         "--port",
         str(port),
+        "--workers",
+        "1",
     ]
     artefacts = ["--serve-artifacts", "--artifacts-destination", (store.absolute() / "mlartifacts").as_uri()]
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     sys.stdout.flush()
     os.execv(sys.executable, [*command, *artefacts])

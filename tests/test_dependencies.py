@@ -25,6 +25,7 @@ RUN_NOT_IMPORTED = {
     "beartype",  # by jaxtyping's hook in conftest.py
     "ipykernel",  # runs the notebook
     "import-linter",
+    "mkdocs-material",  # builds the site
     "pre-commit",
     "pyright",
     "pytest-asyncio",  # asyncio_mode in pyproject.toml

@@ -1,6 +1,8 @@
 """MLflow holds a run a cell, once; a tracking store that is dead costs seconds and a warning, never the run."""
 
 import json
+import os
+import re
 import socket
 import time
 from contextlib import contextmanager
@@ -9,6 +11,7 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 from PIL import Image
+from safetensors.numpy import load_file
 
 from benchmark.masking import masked
 from benchmark.tracked import CURVE_POINTS, _curve, graph_digest
@@ -68,8 +71,37 @@ def test_a_cell_is_a_run_with_every_parameter_its_scores_curves_and_pictures(uri
     assert run.info.end_time == round(CREATED.timestamp() * 1000)
     picture = client.download_artifacts(run.info.run_id, "gallery.png", str(tmp_path))
     assert Image.open(picture).size == (48, 48)
-    config = client.download_artifacts(run.info.run_id, "adapter_config.json", str(tmp_path))
-    assert json.loads(Path(config).read_text()) == {"r": 2}
+    adapter = Path(client.download_artifacts(run.info.run_id, "adapter", str(tmp_path)))
+    assert json.loads((adapter / "adapter_config.json").read_text()) == {"r": 2}
+    assert load_file(adapter / "adapter_model.safetensors").keys() == {"lora_A"}
+    inputs = {one.tags[0].value: one.dataset for one in run.inputs.dataset_inputs}
+    assert {context: dataset.name for context, dataset in inputs.items()} == {"proxy": "digits", "private": "mnist"}
+    assert json.loads(inputs["private"].source) == {"kind": "mnist"}
+
+
+def test_commit_hardware_and_provenance_are_tags(uri, tmp_path):
+    filler = filled_store(tmp_path / "store", cells(ranks=(2,), seeds=(1,)), finished=1)
+    Tracker(uri).fill(filler.store, filler.graph)
+    tags = runs(uri)[0][filler.graph.cells[0].id].data.tags
+    assert re.fullmatch("[0-9a-f]{40}", tags["mlflow.source.git.commit"])
+    assert f"{os.cpu_count()} cores" in tags["hardware.driver"]
+    assert tags["hardware.memory"].endswith("GiB")
+    assert tags["bridge.code_version"] == "0" * 64
+    assert {f"artefact.{stage}" for stage in filler.graph.cells[0].tasks} <= set(tags)
+
+
+def test_runs_are_found_by_parameters_metrics_and_data(uri, tmp_path):
+    filler = filled_store(tmp_path / "store", cells(ranks=(2, 8), seeds=(0,)))
+    Tracker(uri).fill(filler.store, filler.graph)
+    client = MlflowClient(uri)
+    experiment = client.get_experiment_by_name("synthetic")
+    assert experiment is not None
+
+    def found(wanted):
+        return {run.data.params["bridge.kind"] for run in client.search_runs([experiment.experiment_id], wanted)}
+
+    assert found("params.`rank` = '8' and metrics.psnr > 20") == {"ridge", "oracle"}
+    assert found("dataset.name = 'mnist' and params.`bridge.kind` = 'ridge'") == {"ridge"}
 
 
 def test_a_cell_of_text_has_its_sentences_in_mlflow(uri, tmp_path):
