@@ -74,6 +74,7 @@ def test_a_cell_is_a_run_with_every_parameter_its_scores_curves_and_pictures(uri
     adapter = Path(client.download_artifacts(run.info.run_id, "adapter", str(tmp_path)))
     assert json.loads((adapter / "adapter_config.json").read_text()) == {"r": 2}
     assert load_file(adapter / "adapter_model.safetensors").keys() == {"lora_A"}
+    assert run.inputs is not None
     inputs = {one.tags[0].value: one.dataset for one in run.inputs.dataset_inputs}
     assert {context: dataset.name for context, dataset in inputs.items()} == {"proxy": "digits", "private": "mnist"}
     assert json.loads(inputs["private"].source) == {"kind": "mnist"}

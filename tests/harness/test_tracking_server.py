@@ -33,6 +33,7 @@ def test_a_server_gets_runs_curves_data_and_artefacts(place, tmp_path):
         assert [point.step for point in client.get_metric_history(run.info.run_id, "attack/matching_loss")] == [
             *range(40)
         ]
+        assert run.inputs is not None
         assert {one.dataset.name for one in run.inputs.dataset_inputs} == {"digits", "mnist"}
         picture = client.download_artifacts(run.info.run_id, "gallery.png", str(tmp_path))
         assert Image.open(picture).size == (48, 48)
