@@ -18,11 +18,14 @@ import typer
 from typer.core import TyperGroup
 
 from benchmark.commands import adapter, bench, results, store
+from benchmark.commands.start import doctor, init
 from bridge_core.errors import BridgeError
 
 NEXT_STEPS = """\
 bridge: what does a LoRA adapter give away about the images it was trained on?
 
+  bridge doctor                                what is here, what is missing
+  bridge init                                  write a commented suite to begin with
   bridge bench plan suites/quickstart.yaml     cells, tasks, and what is cached
   bridge bench run suites/quickstart.yaml      run it; run it again to continue
   bridge report suites/quickstart.yaml         tables and figures of what is finished
@@ -55,7 +58,7 @@ app = typer.Typer(
 )
 app.add_typer(bench.app, name="bench")
 app.add_typer(store.app, name="store")
-for command in (results.report, results.ui, results.schema, adapter.audit):
+for command in (init, doctor, results.report, results.ui, results.schema, adapter.audit):
     app.command()(command)
 
 
@@ -82,7 +85,9 @@ def start(
     if not debug:
         sys.excepthook = _tell_briefly
     if context.invoked_subcommand is None:
-        typer.echo(NEXT_STEPS)
+        from benchmark.next_steps import here
+
+        typer.echo("\n".join([NEXT_STEPS, *here()]))
 
 
 def _tell_briefly(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:

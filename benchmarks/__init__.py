@@ -1,0 +1,1 @@
+"""Speed and scale, as figures that a command prints; no part of what is installed."""
