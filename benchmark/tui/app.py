@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from time import monotonic
+from time import monotonic, process_time
 from typing import ClassVar
 
 from textual import on
@@ -36,6 +36,10 @@ from benchmark.tui.widgets.workers import Workers
 POLL_SECONDS = 0.25
 BUDGET_SECONDS = 0.04
 """Time that reading may take before keys are looked at again."""
+DRAWING_IDLES = 20
+"""Times that a drawing's own cost passes before the next one that no key asks for."""
+MAX_DRAWING_SECONDS = 0.12
+"""No drawing is waited for longer than `DRAWING_IDLES` times this."""
 PANES = {
     "overview": Overview,
     "cells": Cells,
@@ -109,6 +113,8 @@ class MonitorApp(Asking):
         self._drawn = -1
         self._drawn_second = -1
         self._drawn_at = 0.0
+        self._drawing_took = 0.0
+        """Seconds of the processor, of the last drawing."""
         self._stopping = False
         self._again: Timer | None = None
         for theme in (DARK, LIGHT):
@@ -140,12 +146,16 @@ class MonitorApp(Asking):
         behind = self._take_in()
         if self._stopping and self.exit_code is not None:
             self.exit(self.exit_code)
-        due = monotonic() - self._drawn_at >= self._poll_seconds or not behind
-        if due and (self.view.num_events != self._drawn or int(self.clock()) != self._drawn_second):
+        if self._is_due(behind) and (self.view.num_events != self._drawn or int(self.clock()) != self._drawn_second):
             self.draw()
         if behind:
             # A timer and not `call_later`: screens are painted only when the queue of messages has run dry.
             self._again = self.set_timer(0.005, self._tick)
+
+    def _is_due(self, behind: bool) -> bool:
+        """Whether to draw by itself: seldom enough that drawing takes a small share of a core, whatever its cost."""
+        waited = monotonic() - self._drawn_at
+        return waited >= DRAWING_IDLES * self._drawing_took and (waited >= self._poll_seconds or not behind)
 
     def _take_in(self) -> bool:
         """Fold new events; True where the time was up before the journal was."""
@@ -158,6 +168,7 @@ class MonitorApp(Asking):
 
     def draw(self) -> None:
         """Draw the header and what is in front."""
+        begun = process_time()
         self._drawn, self._drawn_second = self.view.num_events, int(self.clock())
         now = self.clock()
         self.screen_stack[0].query_one(RunHeader).show(self.standing, now, self._tail.num_unreadable)
@@ -165,7 +176,12 @@ class MonitorApp(Asking):
         for screen in self.screen_stack[1:]:
             if isinstance(screen, CellPage):
                 screen.show(now)
+        # Textual paints what was shown when this message is done: its cost is known a moment later.
+        self.call_after_refresh(self._weigh, begun)
         self._drawn_at = monotonic()
+
+    def _weigh(self, begun: float) -> None:
+        self._drawing_took = min(MAX_DRAWING_SECONDS, process_time() - begun)
 
     @property
     def _tabs(self) -> TabbedContent:

@@ -108,12 +108,16 @@ class CellView:
         """Where the cell stands."""
         if self.outcome is not None:
             return self.outcome
-        states = {task.state for task in self.tasks.values()}
-        if TaskState.FAILED in states:
-            return CellState.FAILED
-        if TaskState.SKIPPED in states:
-            return CellState.SKIPPED
-        return CellState.RUNNING if TaskState.RUNNING in states else CellState.WAITING
+        found = CellState.WAITING
+        for task in self.tasks.values():  # asked for all cells at every drawing: no set is built
+            state = task.state
+            if state is TaskState.FAILED:
+                return CellState.FAILED
+            if state is TaskState.SKIPPED:
+                found = CellState.SKIPPED
+            elif state is TaskState.RUNNING and found is CellState.WAITING:
+                found = CellState.RUNNING
+        return found
 
     @property
     def running_stage(self) -> str:

@@ -262,7 +262,9 @@ class View:
             self.running.pop(task.key, None)
 
     def _count(self, task: TaskView, change: int) -> None:
-        phase = self.phases.setdefault(task.phase, PhaseView(task.phase))
+        phase = self.phases.get(task.phase)
+        if phase is None:
+            phase = self.phases[task.phase] = PhaseView(task.phase)
         phase.counts[task.state] += change
         if task.state is TaskState.FINISHED:
             phase.seconds += change * (task.seconds or 0.0)
@@ -277,7 +279,10 @@ class View:
         return task
 
     def _cell(self, cell_id: str) -> CellView:
-        return self.cells.setdefault(cell_id, CellView(cell_id, position=len(self.cells)))
+        cell = self.cells.get(cell_id)
+        if cell is None:
+            cell = self.cells[cell_id] = CellView(cell_id, position=len(self.cells))
+        return cell
 
     def _worker(self, name: str, time: float) -> WorkerView:
         return self.workers.setdefault(name, WorkerView(name, first_time=time))

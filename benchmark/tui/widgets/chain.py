@@ -8,6 +8,7 @@ from textual.containers import Vertical
 from textual.content import Content
 from textual.widgets import Static
 
+from benchmark.events import RunStarted
 from benchmark.tui import wording
 from benchmark.tui.axes import needs_of_phases
 from benchmark.tui.records import PhaseView, TaskState, TaskView
@@ -35,8 +36,10 @@ class Chain(Vertical):
         super().__init__()
         self.view = view
         self.phase = ""
-        self._drawn: tuple[object, ...] = ()
+        self._drawn = -1
+        self._planned: RunStarted | None = None
         self._needs: dict[str, list[str]] = {}
+        self._reasons: dict[str, Counter[str]] = {}
 
     def compose(self) -> ComposeResult:
         """Two tables and a line between them."""
@@ -47,14 +50,13 @@ class Chain(Vertical):
     def show(self, now: float) -> None:
         """Draw the graph as it is."""
         del now
-        present = (self.view.num_events, self.phase)
-        if present == self._drawn or not self.view.phases:
+        if self.view.num_events == self._drawn or not self.view.phases:
             return
-        self._drawn = present
-        if not self._needs or len(self._needs) != len(self.view.phases):
-            self._needs = needs_of_phases(self.view.tasks)
-        reasons = _reasons(self.view)
-        rows = [self._phase_row(phase, reasons.get(phase.name, Counter())) for phase in self.view.phases.values()]
+        self._drawn = self.view.num_events
+        if self.view.run is not self._planned:
+            self._planned = self.view.run
+            self._needs, self._reasons = needs_of_phases(self.view.tasks), _reasons(self.view)
+        rows = [self._phase_row(phase, self._reasons.get(phase.name, Counter())) for phase in self.view.phases.values()]
         self._table("phases").show(rows)
         self.phase = self.phase if self.phase in self.view.phases else next(iter(self.view.phases))
         self._show_tasks()
@@ -70,7 +72,7 @@ class Chain(Vertical):
         names = list(self.view.phases)
         if event.rows.id == "phases" and event.place < len(names):
             self.phase = names[event.place]
-            self.show(0.0)
+            self._show_tasks()
 
     def _show_tasks(self) -> None:
         tasks = [task for task in self.view.tasks.values() if task.phase == self.phase]
