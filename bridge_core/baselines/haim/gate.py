@@ -32,7 +32,7 @@ class Gate:
     @property
     def applicable(self) -> bool:
         """True where the true data fulfil the equation and strangers do not."""
-        return self.residual <= min(LARGEST_RESIDUAL, LARGEST_SHARE * self.residual_strangers)
+        return holds(self.residual, self.residual_strangers)
 
     def require(self) -> None:
         """Raise `NotApplicable` with the residual where the equation does not hold."""
@@ -43,6 +43,11 @@ class Gate:
             )
             wanted = f"at most {LARGEST_RESIDUAL} and {LARGEST_SHARE} of the strangers'"
             raise NotApplicable(found, wanted, "read no reconstruction from these parameters")
+
+
+def holds(residual: float, residual_strangers: float) -> bool:
+    """True where a residual is small, and well below that of strangers."""
+    return residual <= min(LARGEST_RESIDUAL, LARGEST_SHARE * residual_strangers)
 
 
 def oracle_gate(
