@@ -140,7 +140,9 @@ class _Canonical:
     def spec(self, spec: s.Spec) -> str:
         """As `canonical_json(content(spec))`."""
         fields = type(spec).model_fields
-        parts = {name: self._part(getattr(spec, name)) for name in fields if not fields[name].exclude}
+        values = {name: getattr(spec, name) for name, field in fields.items() if not field.exclude}
+        left_out = {name for name, value in values.items() if (rule := fields[name].exclude_if) and rule(value)}
+        parts = {name: self._part(value) for name, value in values.items() if name not in left_out}
         return "{" + ",".join(f'"{name}":{parts[name]}' for name in sorted(parts)) + "}"
 
     def _part(self, value: object) -> str:

@@ -53,7 +53,7 @@ def _mixed(spanned: list[tuple[dict[str, str], dict[str, Any]]]) -> Iterator[Pro
     for labels, values in spanned:
         text = isinstance(values["dataset"], s.Corpus)
         fields = (s.TextCell if text else s.Cell).model_fields
-        for axis in ("model", "bridge", "inversion", "prior"):
+        for axis in ("model", "bridge", "inversion", "prior", "defence"):
             kinds = [kind_named(each) for each in models_of(fields[axis].annotation)]
             if s.kind_of(values[axis]) not in kinds and (axis, labels[axis], text) not in told:
                 told.add((axis, labels[axis], text))

@@ -16,6 +16,7 @@ AXES = {
     "dataset": "datasets",
     "prior": "priors",
     "recipe": "recipes",
+    "defence": "defences",
     "bridge": "bridges",
     "inversion": "inversions",
     "knowledge": "knowledge",
@@ -69,6 +70,7 @@ class Inclusion(Spec):
     dataset: Some[s.AnyData] = ()
     prior: Some[s.Prior] = ()
     recipe: Some[s.Recipe] = ()
+    defence: Some[s.Defence] = ()
     bridge: Some[s.Bridge] = ()
     inversion: Some[s.EveryInversion] = ()
     knowledge: Some[s.Knowledge] = ()
@@ -83,6 +85,7 @@ class Exclusion(Spec):
     dataset: Labels = ()
     prior: Labels = ()
     recipe: Labels = ()
+    defence: Labels = ()
     bridge: Labels = ()
     inversion: Labels = ()
     knowledge: Labels = ()
@@ -110,6 +113,8 @@ class Suite(Spec):
     """What is known of images beforehand."""
     recipes: Values[s.Recipe] = (s.Recipe(),)
     """How victims train their adapters."""
+    defences: Values[s.Defence] = (s.NoDefence(),)
+    """What victims do so that the adapter tells less, images alone."""
     bridges: Values[s.Bridge]
     """From the released adapter to the gradient."""
     inversions: Values[s.EveryInversion]

@@ -34,14 +34,15 @@ if TYPE_CHECKING:
 Table = Any
 """A `pyarrow.Table`, which has no types of its own."""
 
-AXES = ("model", "rank", "dataset", "prior", "recipe", "bridge", "inversion", "knowledge", "seed")
+AXES = ("model", "rank", "dataset", "prior", "recipe", "defence", "bridge", "inversion", "knowledge", "seed")
 FILES_A_BATCH = 500
 """Artefacts whose facts are held in memory at a time."""
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS cells (
     cell_id TEXT, suite TEXT, position INTEGER, model TEXT, rank INTEGER, dataset TEXT, prior TEXT, recipe TEXT,
-    bridge TEXT, inversion TEXT, knowledge TEXT, seed INTEGER, num_secrets INTEGER, knobs JSON, state TEXT, cause TEXT
+    defence TEXT, bridge TEXT, inversion TEXT, knowledge TEXT, seed INTEGER, num_secrets INTEGER, knobs JSON,
+    state TEXT, cause TEXT
 );
 CREATE TABLE IF NOT EXISTS cell_tasks (suite TEXT, cell_id TEXT, stage TEXT, key TEXT);
 CREATE TABLE IF NOT EXISTS tasks (

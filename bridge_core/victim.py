@@ -14,6 +14,8 @@ from torch.nn import functional as F
 from transformers.pytorch_utils import Conv1D
 
 from bridge_core import spec as s
+from bridge_core.defence.release import defend_release
+from bridge_core.defence.training import Take, stepped, taker
 from bridge_core.errors import Diverged, InvalidInput
 from bridge_core.gradients import weight_matrix
 from bridge_core.lora import as_matrix
@@ -66,15 +68,28 @@ def check_rank(base: nn.Module, modules: tuple[str, ...], rank: int) -> None:
 
 
 def train_victim(
-    base: nn.Module, adapter: Path, images: Tensor, labels: Tensor, recipe: s.Recipe, folder: Path
+    base: nn.Module,
+    adapter: Path,
+    images: Tensor,
+    labels: Tensor,
+    recipe: s.Recipe,
+    folder: Path,
+    defence: s.Defence | None = None,
+    seed: int = 0,
 ) -> Secret:
-    """Fine-tune the adapter of folder `adapter` on secret images and save it into `folder`, as `fine_tune` does."""
+    """Fine-tune the adapter of folder `adapter` on secret images and save it into `folder`, as `fine_tune` does.
+
+    A `defence` changes how steps are taken, or what is saved; `seed` is that of its noise.
+    """
 
     def loss_at(model: nn.Module, step: int) -> Tensor:
         index = batch_index(recipe, step, len(labels))
         return F.cross_entropy(logits(model, images[index]), labels[index])
 
-    gradients, losses = fine_tune(base, adapter, loss_at, recipe, folder)
+    defence = defence or s.NoDefence()
+    take = taker(defence, recipe, images, labels, seed)
+    gradients, losses = fine_tune(base, adapter, loss_at, recipe, folder, take=take)
+    defend_release(folder, base, defence)
     return Secret(images, labels, gradients, losses)
 
 
@@ -90,9 +105,11 @@ def fine_tune(
     recipe: s.Recipe,
     folder: Path,
     sealed: tuple[str, ...] = ("",),
+    take: Take | None = None,
 ) -> tuple[dict[str, Float[Tensor, "out in"]], tuple[float, ...]]:
     """Train the adapter of folder `adapter` on `loss_at(model, step)`; save it into `folder` in the recipe's format.
 
+    `take`, where given, takes the steps in place of the plain optimiser: it returns a step's loss.
     Returns the full gradient of each adapted W0 whose name begins with one of `sealed`, its mean over the steps, and
     the loss at each step. `base` is left as it is. Raises `Diverged` when the loss is no longer finite.
     """
@@ -102,7 +119,8 @@ def fine_tune(
     optimiser = _optimiser(recipe.optimiser, [p for p in model.parameters() if p.requires_grad])
     for weight in weights.values():
         weight.requires_grad_(True)
-    losses = [_step(loss_at(model, step), optimiser) for step in range(recipe.steps)]
+    take = take or (lambda model, optimiser, step: stepped(loss_at(model, step), optimiser))
+    losses = [take(model, optimiser, step) for step in range(recipe.steps)]
     if not all(torch.isfinite(p).all() for group in optimiser.param_groups for p in group["params"]):
         raise Diverged("the adapter's weights are no longer finite", "finite weights", "lower the learning rate")
     gradients = {
@@ -114,15 +132,6 @@ def fine_tune(
         weight.requires_grad_(False)
     _save(model, recipe.save_dtype, folder)
     return gradients, tuple(losses)
-
-
-def _step(loss: Tensor, optimiser: torch.optim.Optimizer) -> float:
-    if not torch.isfinite(loss):
-        raise Diverged(f"the victim's loss became {float(loss)}", "a finite loss", "lower the learning rate")
-    optimiser.zero_grad(set_to_none=True)
-    loss.backward()
-    optimiser.step()
-    return float(loss.detach())
 
 
 def _base_weights(model: nn.Module) -> dict[str, nn.Parameter]:

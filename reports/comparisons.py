@@ -12,7 +12,7 @@ from reports.reading import Reader, Row
 from reports.significance import LEVEL, Comparison, Unit, best_of, compare
 
 NAME = "comparisons"
-AXES = ("bridge", "inversion", "prior", "rank", "recipe", "knowledge", "model")
+AXES = ("bridge", "inversion", "prior", "rank", "recipe", "defence", "knowledge", "model")
 """Axes along which values meet the same secrets; a data set has secrets of its own."""
 HELD = (*AXES, "dataset")
 BOUND, MEAN_IMAGE = "oracle", "mean image"

@@ -184,6 +184,7 @@ def _page(reader: Reader, shown: Shown) -> str:
 
 
 def _draw(reader: Reader, printed: list[Printed], out: Path) -> Iterator[tuple[Figure, list[Path]]]:
+    from reports.privacy_figure import draw_privacy
     from reports.psnr_figure import draw_psnr
     from reports.reconstruction_figure import draw_reconstructions
     from reports.text_figure import draw_tokens
@@ -192,6 +193,8 @@ def _draw(reader: Reader, printed: list[Printed], out: Path) -> Iterator[tuple[F
     tables = {one.table.name: one.table for one in printed if one.table}
     if "bridges_by_rank" in tables:
         yield draw_psnr(tables["bridges_by_rank"], out)
+    if "defences" in tables and (drawn := draw_privacy(tables["defences"], out)):
+        yield drawn
     if "text_certificates" in tables and (drawn := draw_tokens(tables["text_certificates"], out)):
         yield drawn
 

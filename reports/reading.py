@@ -61,7 +61,8 @@ class Reader:
         """Axis -> label -> its knobs, as `optimiser.kind` -> `sgd`."""
         told: dict[str, dict[str, dict[str, str]]] = {axis: {} for axis in AXES}
         for axis, labels in told.items():
-            distinct = f"SELECT {axis} AS label, knobs -> '$.{axis}' AS knobs, min(position) AS position"
+            knobs = _KNOBS.get(axis, f"knobs -> '$.{axis}'")
+            distinct = f"SELECT {axis} AS label, {knobs} AS knobs, min(position) AS position"
             for row in self.rows(f"{distinct} FROM suite_cells GROUP BY ALL ORDER BY position"):
                 labels.setdefault(row["label"], _flat(json.loads(row["knobs"] or "{}")))
         return told
@@ -125,6 +126,8 @@ def _flat(knobs: Row, prefix: str = "") -> dict[str, str]:
     return told
 
 
+_KNOBS = {"recipe": "json_merge_patch(knobs -> '$.recipe', json_object('defence', knobs -> '$.defence'))"}
+"""A recipe's knobs and its defence's, where it has one: a merged null leaves nothing behind."""
 _STATES = "SELECT state, count(*) AS n FROM suite_cells GROUP BY state"
 _SCORE_KEYS = """
 SELECT DISTINCT ON (key) key FROM suite_cells JOIN cell_tasks USING (suite, cell_id)

@@ -7,7 +7,7 @@ from itertools import combinations
 from benchmark.events import TaskInfo
 from benchmark.tui.records import CellView, TaskView
 
-AXES = ("bridge", "rank", "model", "dataset", "prior", "inversion", "recipe", "knowledge", "seed")
+AXES = ("bridge", "rank", "model", "dataset", "prior", "inversion", "recipe", "defence", "knowledge", "seed")
 """Axes in the order in which they are chosen for rows and columns."""
 
 PREFIXES = {"rank": "r", "seed": "s"}

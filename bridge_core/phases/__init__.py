@@ -45,7 +45,7 @@ def _image_stages(cell: s.Cell) -> tuple[Stage, ...]:
     dataset, recipe = cell.dataset, cell.recipe
     side, channels = dataset.image_size, dataset.channels
     cheat = isinstance(cell.bridge, s.Oracle)
-    told = s.PublishPhase(recipe=recipe, knowledge=cell.knowledge, exact_gradient=cheat)
+    told = s.PublishPhase(recipe=recipe, knowledge=cell.knowledge, exact_gradient=cheat, defence=cell.defence)
     attack_inputs = {"base": "base", "publish": "publish"}
     chain = [
         Stage("proxy", s.ProxyPhase(source=dataset.proxy, image_size=side, channels=channels), {}),
@@ -63,12 +63,18 @@ def _image_stages(cell: s.Cell) -> tuple[Stage, ...]:
         ),
         Stage(
             "victim",
-            s.VictimPhase(model=cell.model, recipe=recipe, seed=cell.seed, num_secrets=cell.num_secrets),
+            s.VictimPhase(
+                model=cell.model,
+                recipe=recipe,
+                seed=cell.seed,
+                num_secrets=cell.num_secrets,
+                defence=cell.defence,
+            ),
             {"base": "base", "adapter": "adapter", "private": "private"},
         ),
         Stage("publish", told, {"victim": "victim"}),
     ]
-    measured = "adapter" if recipe.releases_initial_a else "publish"
+    measured = "adapter" if recipe.releases_initial_a and s.keeps_initial_a(cell.defence) else "publish"
     if isinstance(cell.bridge, s.Projection | s.RowMmse | s.Ridge | s.Mlp | s.Unet):
         inputs = {"base": "base", "proxy": "proxy", "statistics": "statistics", "adapter": measured}
         chain.append(

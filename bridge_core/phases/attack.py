@@ -10,6 +10,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from bridge_core import spec as s
+from bridge_core.defence.uncertainty import added_error
 from bridge_core.errors import NotApplicable
 from bridge_core.evidence import Evidence, evidence_of, stacked
 from bridge_core.facts import Fact, write_facts
@@ -68,11 +69,21 @@ def prepare(spec: s.AttackPhase, inputs: Mapping[str, Path]) -> tuple[Problem, K
     told, releases = publish.read_told(inputs["publish"]), publish.read_releases(inputs["publish"])
     recipes = [told.recipe or guessed_recipe(release, told.num_samples) for release in releases]
     pairs = zip(releases, recipes, strict=True)
-    known = Known(spec, inputs, releases, recipes, [evidence_of(*one) for one in pairs] if _measures(spec) else [])
+    evidence = [_defended(*one, told.defence) for one in pairs] if _measures(spec) else []
+    known = Known(spec, inputs, releases, recipes, evidence)
     labels = told.labels if told.labels is not None else torch.zeros(len(releases), told.num_samples, dtype=torch.int64)
     image_shape = (shape.channels, shape.image_size, shape.image_size)
     targets, matrices, errors = _target(known, told.num_samples * shape.channels * shape.image_size**2)
     return Problem(model, labels, image_shape, targets, matrices, errors), known
+
+
+def _defended(release: Release, recipe: s.Recipe, defence: s.AnyDefence) -> Evidence:
+    """What the release says, with the standard errors that the defence adds."""
+    found = evidence_of(release, recipe)
+    if s.is_undefended(defence):
+        return found
+    added = {name: added_error(defence, recipe, m, release.factors[name]) for name, m in found.m.items()}
+    return Evidence(found.m, {name: (error**2 + added[name] ** 2).sqrt() for name, error in found.error.items()})
 
 
 def _measures(spec: s.AttackPhase) -> bool:

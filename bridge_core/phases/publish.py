@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from pydantic import TypeAdapter
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -25,6 +26,8 @@ class Told:
     num_samples: int
     labels: Tensor | None
     """secrets x num_samples; None where the attacker has to find them."""
+    defence: s.AnyDefence
+    """Told always: what protects has to protect from those who know it."""
 
 
 def run(spec: s.PublishPhase, victims: Path, out: Path) -> None:
@@ -37,6 +40,8 @@ def run(spec: s.PublishPhase, victims: Path, out: Path) -> None:
         "num_samples": spec.recipe.num_samples,
         "labels": [tensors["labels"].tolist() for tensors, _ in secrets] if given else None,
     }
+    if not s.is_undefended(spec.defence):
+        told["defence"] = s.content(spec.defence)
     (out / TOLD).write_text(json.dumps(told, indent=1))
     if spec.exact_gradient:
         gradients = [one for _, one in secrets]
@@ -53,7 +58,8 @@ def read_told(folder: Path) -> Told:
     told = json.loads((folder / TOLD).read_text())
     recipe = None if told["recipe"] is None else s.Recipe.model_validate_json(json.dumps(told["recipe"]))
     labels = None if told["labels"] is None else torch.tensor(told["labels"])
-    return Told(recipe, told["num_samples"], labels)
+    defence = TypeAdapter[s.AnyDefence](s.AnyDefence).validate_python(told.get("defence", {"kind": "none"}))
+    return Told(recipe, told["num_samples"], labels, defence)
 
 
 def read_exact_gradient(folder: Path) -> dict[str, Tensor]:

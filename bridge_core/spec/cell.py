@@ -8,6 +8,7 @@ from pydantic import BeforeValidator, Field
 from bridge_core.spec.attack import Bridge, ImageInversions, Inversion, Knowledge
 from bridge_core.spec.base import Spec, kind_alone
 from bridge_core.spec.data import Dataset
+from bridge_core.spec.defence import Defence, NoDefence, is_undefended
 from bridge_core.spec.models import ImageModels, Model
 from bridge_core.spec.prior import NoPrior, Prior
 from bridge_core.spec.recipe import Recipe
@@ -40,6 +41,7 @@ class Cell(Spec):
     dataset: Dataset
     prior: Prior
     recipe: Recipe
+    defence: Defence = Field(default=NoDefence(), exclude_if=is_undefended)
     bridge: Bridge
     inversion: Inversion
     knowledge: Knowledge
@@ -56,6 +58,7 @@ class TextCell(Spec):
     dataset: Corpus
     prior: NoPrior
     recipe: Recipe
+    defence: NoDefence = Field(default=NoDefence(), exclude_if=is_undefended)
     bridge: TextBridge
     inversion: TextInversion
     knowledge: Knowledge

@@ -2,9 +2,12 @@
 
 from typing import Literal
 
+from pydantic import Field
+
 from bridge_core.spec.attack import Amortised, Bridge, Inversion, Knowledge
 from bridge_core.spec.base import Spec
 from bridge_core.spec.data import Source
+from bridge_core.spec.defence import Defence, NoDefence, is_undefended
 from bridge_core.spec.models import Model
 from bridge_core.spec.prior import EmbeddedDiffusion, Prior
 from bridge_core.spec.recipe import AdamW, Lora, Recipe
@@ -63,6 +66,7 @@ class VictimPhase(Spec):
     recipe: Recipe
     seed: int
     num_secrets: int
+    defence: Defence = Field(default=NoDefence(), exclude_if=is_undefended)
 
 
 class PublishPhase(Spec):
@@ -72,6 +76,7 @@ class PublishPhase(Spec):
     recipe: Recipe
     knowledge: Knowledge
     exact_gradient: bool
+    defence: Defence = Field(default=NoDefence(), exclude_if=is_undefended)
 
 
 class DecoderPhase(Spec):

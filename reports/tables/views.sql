@@ -1,11 +1,15 @@
 -- What the tables stand on. The variable `suite` is set before.
 
-CREATE TEMP VIEW suite_cells AS FROM cells WHERE suite = getvariable('suite');
+-- A defence is a part of what the victim did: every table has it in the recipe's name. `plain_recipe` is without it.
+CREATE TEMP VIEW suite_cells AS
+SELECT * REPLACE (CASE WHEN knobs ->> '$.defence.kind' IS NULL THEN recipe ELSE recipe || ' + ' || defence END AS recipe),
+    recipe AS plain_recipe
+FROM cells WHERE suite = getvariable('suite');
 
 -- The cells of the suite. `kind` is the bridge's kind, whatever its label; `data_kind` is 'images' or 'text', and data
 -- that do not say their kind are images.
 CREATE TEMP VIEW chosen AS
-SELECT cell_id, model, dataset, inversion, prior, recipe, knowledge, rank, bridge, seed, position,
+SELECT cell_id, model, dataset, inversion, prior, recipe, plain_recipe, defence, knowledge, rank, bridge, seed, position,
     knobs ->> '$.bridge.kind' AS kind, coalesce(knobs ->> '$.dataset.kind', 'images') AS data_kind,
     state = 'finished' AS finished
 FROM suite_cells;
@@ -69,12 +73,12 @@ FROM text_cells LEFT JOIN (FROM text_scores WHERE guess = 'recovered') USING (ce
 -- What cells are compared by: one row a secret. Secrets of one seed are the same wherever data and num_samples are.
 CREATE TEMP VIEW compared AS
 WITH samples AS (SELECT cell_id, (knobs ->> '$.recipe.num_samples')::INT AS num_samples FROM suite_cells)
-SELECT model, dataset, recipe, knowledge, bridge, inversion, prior, rank::TEXT AS rank, num_samples, seed, secret,
-    position, kind, 'PSNR (dB)' AS measure, psnr AS value, psnr_mean_image AS control
+SELECT model, dataset, plain_recipe AS recipe, defence, knowledge, bridge, inversion, prior, rank::TEXT AS rank,
+    num_samples, seed, secret, position, kind, 'PSNR (dB)' AS measure, psnr AS value, psnr_mean_image AS control
 FROM image_cells JOIN scores USING (cell_id) JOIN samples USING (cell_id) WHERE finished
 UNION ALL BY NAME
-SELECT model, dataset, recipe, knowledge, bridge, inversion, prior, rank::TEXT AS rank, num_samples, seed, secret,
-    position, kind, 'share of tokens' AS measure, scores['token_accuracy'] AS value, NULL AS control
+SELECT model, dataset, plain_recipe AS recipe, defence, knowledge, bridge, inversion, prior, rank::TEXT AS rank,
+    num_samples, seed, secret, position, kind, 'share of tokens' AS measure, scores['token_accuracy'] AS value, NULL AS control
 FROM text_cells JOIN text_scores USING (cell_id) JOIN samples USING (cell_id) WHERE finished AND guess = 'recovered';
 
 -- Cells whose bridge is a decoder that is fitted.
