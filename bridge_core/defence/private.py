@@ -62,7 +62,9 @@ class PrivateSteps:
             return float("nan")
         loss = F.cross_entropy(logits(model, self._images[index]), self._labels[index])
         if not torch.isfinite(loss):
-            raise Diverged(f"the victim's loss became {float(loss)}", "a finite loss", "lower the learning rate")
+            raise Diverged(
+                f"the victim's loss became {float(loss.detach())}", "a finite loss", "lower the learning rate"
+            )
         loss.backward()
         return float(loss.detach())
 

@@ -58,7 +58,7 @@ def taker(defence: s.AnyDefence, recipe: s.Recipe, images: Tensor, labels: Tenso
 def stepped(loss: Tensor, optimiser: torch.optim.Optimizer, change: Change | None = None) -> float:
     """One step down `loss`; `change` may alter the gradients first. Raises `Diverged` where the loss is not finite."""
     if not torch.isfinite(loss):
-        raise Diverged(f"the victim's loss became {float(loss)}", "a finite loss", "lower the learning rate")
+        raise Diverged(f"the victim's loss became {float(loss.detach())}", "a finite loss", "lower the learning rate")
     optimiser.zero_grad(set_to_none=True)
     loss.backward()
     if change:
