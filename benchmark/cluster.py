@@ -203,7 +203,7 @@ def on_local_cluster(limits: Limits, logs: Path | None) -> DaskEngine:
         "distributed.worker.memory.spill": False,
         "distributed.worker.memory.pause": False,
         "distributed.worker.memory.terminate": 0.95,
-        "distributed.nanny.pre-spawn-environ": ALLOCATOR,
+        "distributed.nanny.pre-spawn-environ": ALLOCATOR | {"PYTHONHASHSEED": 0},  # sets in one order everywhere
     }
     with ExitStack() as life:
         life.enter_context(dask.config.set(settings))  # as long as the engine: restarted workers read it again

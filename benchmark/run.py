@@ -13,6 +13,7 @@ from benchmark.graph import Graph, PlannedCell, build_graph
 from benchmark.masking import masked
 from benchmark.store import Store
 from benchmark.suite import expand, load_suite
+from benchmark.worker import Execute, execute
 from bridge_core.errors import InvalidInput
 
 Observer = Callable[[AnyEvent], None]
@@ -30,6 +31,8 @@ class Request:
     tracking_uri: str | None = None
     retries: int = 1
     timeout_seconds: float | None = None
+    threads: int | None = None
+    """Of torch, in each worker; None: one."""
     limit: int | None = None
     """Cells, from the first."""
     run_id: str | None = None
@@ -68,9 +71,14 @@ def run_suite(request: Request, observe: Observer) -> int:
         graph = graph.only(cell for cell in graph.cells if cell.id in request.only)
     if open_cells := unfinished(graph, open_if_there(request.store)):
         check(request.suite, graph.only(open_cells))
+    return run_planned(graph, request, observe)
+
+
+def run_planned(graph: Graph, request: Request, observe: Observer, execute: Execute = execute) -> int:
+    """Run a graph that has been checked; its tasks by `execute`. Returns and raises as `run_suite`."""
     store = Store.open(request.store)
     with store.lock(graph.suite):
-        return _run(graph, store, request, observe)
+        return _run(graph, store, request, observe, execute)
 
 
 def unfinished(graph: Graph, store: Store | None) -> tuple[PlannedCell, ...]:
@@ -79,7 +87,7 @@ def unfinished(graph: Graph, store: Store | None) -> tuple[PlannedCell, ...]:
     return tuple(cell for cell in graph.cells if not present.issuperset(cell.tasks.values()))
 
 
-def _run(graph: Graph, store: Store, request: Request, observe: Observer) -> int:
+def _run(graph: Graph, store: Store, request: Request, observe: Observer, execute: Execute) -> int:
     from benchmark.filling import fill
     from benchmark.journal import Journal
     from benchmark.scheduler import INTERRUPTED, RunOptions, num_cores, run_graph
@@ -89,6 +97,7 @@ def _run(graph: Graph, store: Store, request: Request, observe: Observer) -> int
         scheduler=request.scheduler,
         retries=request.retries,
         timeout_seconds=request.timeout_seconds,
+        threads=request.threads,
         tracking_uri=masked(request.tracking_uri) if request.tracking_uri else None,
         suite_file=str(request.suite.absolute()),
     )
@@ -101,7 +110,7 @@ def _run(graph: Graph, store: Store, request: Request, observe: Observer) -> int
             journal.write(warning)
             observe(warning)
 
-        outcome = run_graph(graph, store, journal, options, listener, reasons=reasons)
+        outcome = run_graph(graph, store, journal, options, listener, execute, reasons=reasons)
         if outcome.exit_code != INTERRUPTED:
             fill(graph, store, listener.failed, request.tracking_uri, warn)
     listener.let_go()

@@ -44,7 +44,7 @@ class RunOptions:
     timeout_seconds: float | None = None
     """For one attempt at a task; not kept with 0 workers."""
     threads: int | None = None
-    """Of torch, in each worker; None shares the cores out."""
+    """Of torch, in each worker; None is one, however many workers: sums depend on it in their last digits."""
     tracking_uri: str | None = None
     """Told in the journal, for the monitor."""
     suite_file: str | None = None
@@ -60,7 +60,7 @@ class RunOptions:
         """Threads of torch in a worker; None leaves a foreign cluster's own setting."""
         if self.threads is not None or self.scheduler is not None:
             return self.threads
-        return max(1, num_cores() // max(1, self.workers))
+        return 1
 
 
 @dataclass(frozen=True)

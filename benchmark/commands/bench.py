@@ -54,6 +54,10 @@ def run(
     ] = None,
     retries: Annotated[int, typer.Option(min=0, max=100, help="Further attempts where a worker is lost.")] = 1,
     timeout: Annotated[float | None, typer.Option(min=1.0, help="Seconds that a task may take.")] = None,
+    threads: Annotated[
+        int | None,
+        typer.Option(min=1, max=1024, help="Threads of torch in each worker; more of them change last digits."),
+    ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Run the first cells only.")] = None,
     plain: Annotated[bool, typer.Option("--plain", help="A log in place of the live screen.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Events as lines of JSON.")] = False,
@@ -77,6 +81,7 @@ def run(
         tracking_uri=tracking_uri,
         retries=retries,
         timeout_seconds=timeout,
+        threads=threads,
         limit=limit,
         run_id=run_id,
     )

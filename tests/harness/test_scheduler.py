@@ -160,9 +160,9 @@ def test_an_artefact_that_is_visibly_corrupt_is_made_again_though_nothing_needs_
     assert Counter(noted(bench.control, "start")) == {1: 2, 2: 1}
 
 
-def test_workers_share_the_cores_out():
-    shares = [RunOptions(workers=workers).threads_per_worker for workers in (0, 1, num_cores(), 10 * num_cores())]
-    assert shares == [num_cores(), num_cores(), 1, 1]
+def test_the_number_of_workers_does_not_change_the_threads_that_sums_are_split_into():
+    assert {RunOptions(workers=workers).threads_per_worker for workers in (0, 1, num_cores(), 10 * num_cores())} == {1}
+    assert RunOptions(workers=1, threads=4).threads_per_worker == 4
     assert RunOptions(scheduler="tcp://there").threads_per_worker is None
 
 
