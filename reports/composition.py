@@ -184,6 +184,8 @@ def _page(reader: Reader, shown: Shown) -> str:
 
 
 def _draw(reader: Reader, printed: list[Printed], out: Path) -> Iterator[tuple[Figure, list[Path]]]:
+    from reports.certificate_figure import draw_certificates
+    from reports.module_figure import draw_modules
     from reports.privacy_figure import draw_privacy
     from reports.psnr_figure import draw_psnr
     from reports.reconstruction_figure import draw_reconstructions
@@ -193,10 +195,15 @@ def _draw(reader: Reader, printed: list[Printed], out: Path) -> Iterator[tuple[F
     tables = {one.table.name: one.table for one in printed if one.table}
     if "bridges_by_rank" in tables:
         yield draw_psnr(tables["bridges_by_rank"], out)
-    if "defences" in tables and (drawn := draw_privacy(tables["defences"], out)):
-        yield drawn
-    if "text_certificates" in tables and (drawn := draw_tokens(tables["text_certificates"], out)):
-        yield drawn
+    drawings = (
+        ("modules", draw_modules),
+        ("defences", draw_privacy),
+        ("text_certificates", draw_tokens),
+        ("text_certificates", draw_certificates),
+    )
+    for name, draw in drawings:
+        if name in tables and (drawn := draw(tables[name], out)):
+            yield drawn
 
 
 def _overview(suite: str, standing: Standing, texts: list[str], figures: list[Figure]) -> str:

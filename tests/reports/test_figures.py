@@ -11,12 +11,14 @@ from safetensors.numpy import load_file
 
 from bridge_core import spec as s
 from reports import write_report  # pyright: ignore[reportAttributeAccessIssue] # it finds tests/reports first
+from reports.certificate_figure import _panels as _certified
 from reports.declaration import load_definitions
+from reports.module_figure import _points
 from reports.psnr_figure import _limits
 from reports.reading import open_warehouse
 from reports.reconstruction_figure import PICTURES, _panels
 from reports.table import build_table
-from tests.synthetic_store import cells, psnr
+from tests.synthetic_store import cells, psnr, text_cells
 
 FIGURES = ("psnr_by_rank", "reconstructions")
 
@@ -88,3 +90,33 @@ def test_wide_intervals_do_not_drown_the_means(build):
     low, high = shown
     assert low < min(means) and max(means) < high
     assert high - low < 2 * (max(means) - min(means)) < widest
+
+
+def test_modules_are_drawn_at_their_cosines(warehouse):
+    with open_warehouse(warehouse, "synthetic") as reader:
+        definition = next(one for one in load_definitions() if one.name == "modules")
+        table = build_table(definition, reader.rows(definition.sql))
+    points = _points(table.blocks[0], table.spread)
+    assert points["ridge"] == [(0, pytest.approx(0.91)), (1, pytest.approx(0.81))]
+    assert points["projection"] == [(0, pytest.approx(0.3)), (1, pytest.approx(0.2))]
+
+
+def test_limits_of_the_certificate_are_the_tables_shares_by_rank(text_warehouse):
+    with open_warehouse(text_warehouse, "synthetic") as reader:
+        definition = next(one for one in load_definitions() if one.name == "text_certificates")
+        table = build_table(definition, reader.rows(definition.sql))
+    (lines,) = _certified(table).values()
+    assert {line.name[:2] for line in lines} == {("sgd-1", "direct"), ("adamw-2", "direct")}
+    for line in lines:
+        assert set(line.points) == {2, 8}
+        assert line.points[2] < line.points[8]
+
+
+def test_figures_of_modules_and_certificates_stand_in_every_document(build, tmp_path):
+    write_report(build(cells(ranks=(2,), seeds=(0,)) + text_cells(seeds=(0,))), "synthetic", tmp_path / "out")
+    report = (tmp_path / "out" / "report.html").read_text()
+    for name in ("cosine_by_module", "certificate_limits"):
+        assert (tmp_path / "out" / f"{name}.pdf").read_bytes().startswith(b"%PDF")
+        assert (tmp_path / "out" / f"{name}.svg").read_text().count("<path") > 5
+        assert f"{name}.pdf" in (tmp_path / "out" / "report.tex").read_text()
+        assert f'id="figure-{name}"' in report
