@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from audit.checks.beginnings import FROM_DATA, balanced
-from audit.checks.optimiser import exact_step, recipe_of
+from audit.checks.optimiser import exact_step, recipe_of, recipes_to_try
 from audit.checks.weights import is_head
 from audit.report import Status, Tier, Verdict
 from audit.subject import Subject
@@ -65,12 +65,17 @@ def _span(subject: Subject, guess: Guess | None) -> tuple[Status, str]:
     readers = [row for row in subject.modules if _reads_first(row.name)]
     if not readers:
         return "not_applicable", "no adapter on the first block's query, key or value, whose inputs are a lookup"
-    if not exact_step(guess):
+    if not recipes_to_try(subject, guess):
         steps = f"{guess.recipe.steps} or so AdamW steps" if isinstance(guess.recipe.optimiser, s.AdamW) else "the step"
         return "not_applicable", f"{steps} leave of a gradient its signs: rows of B lie in no span of the inputs"
     free = [row for row in readers if row.rank_of_b < row.rank]
     if isinstance(guess.recipe.optimiser, s.Sgd) and not free:
         return "not_applicable", f"B spans all {readers[0].rank} dimensions: more independent tokens than the rank"
+    if not exact_step(guess):
+        return (
+            "applicable",
+            "if it was one AdamW step, which max |B| allows: --base tells, as a certificate proves itself",
+        )
     return "applicable", "the optimiser can be undone, and the first block is adapted: name the base with --base"
 
 
@@ -81,7 +86,7 @@ def _keys(subject: Subject, guess: Guess | None) -> tuple[Status, str]:
     query = [row for row in subject.modules if _reads_first(row.name) and "q" in row.name.rpartition(".")[2]]
     if not query:
         return "not_applicable", "no adapter on the first block's query"
-    if not exact_step(guess):
+    if not recipes_to_try(subject, guess):
         return "not_applicable", "the optimiser can not be undone"
     return "applicable", "few tokens against a head's width: try --base and --attack (BERT and GPT-2 families)"
 

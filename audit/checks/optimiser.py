@@ -1,6 +1,9 @@
 """What the factors tell of the optimiser, and where B's rank is below the adapter's: the conditions of attacks."""
 
+import math
 from collections.abc import Iterator
+
+import torch
 
 from audit.checks.beginnings import FROM_DATA, balanced
 from audit.checks.files import MOST_SHOWN
@@ -9,8 +12,10 @@ from audit.report import Finding, Severity
 from audit.subject import Subject
 from bridge_core import spec as s
 from bridge_core.errors import NotApplicable
-from bridge_core.guess import Guess, guess_recipe
+from bridge_core.guess import FLOAT32_STEP, MANTISSAS, Guess, guess_recipe
 
+NEARLY = 0.98
+"""Of a round learning rate: how near max |B| of one AdamW step is taken to lie."""
 NOISE = "train for more steps on more data with AdamW, or with noise (DP-SGD); rounding alone does not hide it"
 
 
@@ -23,7 +28,7 @@ def findings(subject: Subject) -> Iterator[Finding]:
         return
     yield _fingerprint(subject, guess)
     low = [row for row in subject.modules if 0 < row.rank_of_b < row.rank]
-    if low and low_rank_tells(subject):
+    if low and low_rank_tells(subject) and isinstance(guess.recipe.optimiser, s.Sgd):
         largest = max(row.rank_of_b for row in low)
         yield Finding(
             rule="rank-deficient",
@@ -47,6 +52,23 @@ def recipe_of(subject: Subject) -> Guess | None:
         return guess_recipe(subject.sample)
     except NotApplicable:
         return None
+
+
+def recipes_to_try(subject: Subject, guess: Guess) -> tuple[s.Recipe, ...]:
+    """Recipes under which the optimiser can be undone; a certificate tells by itself which of them holds.
+
+    Where no gradient was large, one AdamW step does not saturate: max |B| lies below the rate by epsilon over |g|.
+    """
+    if exact_step(guess):
+        return (guess.recipe,)
+    release = subject.sample
+    if release is None or not isinstance(guess.recipe.optimiser, s.AdamW) or release.dtype is not torch.float32:
+        return ()
+    top = max(float(one.b.abs().max()) for one in release.factors.values())
+    rounded = [float(f"{mantissa}e{math.floor(math.log10(top)) + up}") for up in (0, 1) for mantissa in MANTISSAS]
+    rates = [rate for rate in rounded if top <= rate * (1 + FLOAT32_STEP) and top > rate * NEARLY]
+    optimisers = [guess.recipe.optimiser.model_copy(update={"learning_rate": rate}) for rate in rates]
+    return tuple(guess.recipe.model_copy(update={"optimiser": one, "steps": 1}) for one in optimisers)
 
 
 def low_rank_tells(subject: Subject) -> bool:
