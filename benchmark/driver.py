@@ -18,6 +18,7 @@ from benchmark.ledger import Ledger
 from benchmark.requests import Mailbox, Request
 from benchmark.store import Store
 from benchmark.worker import Execute, Failure, Order, Outcome
+from bridge_core.errors import StoreFault
 
 PUMP_SECONDS = 0.2
 LOAD_SECONDS = 5.0
@@ -184,6 +185,9 @@ class Driver:
 
     def _end(self, key: str, attempt: int, outcome: Outcome) -> None:
         self._flying.discard(key)
+        if outcome.failure is not None and outcome.failure.of_store:
+            remedy = "mend it and run the suite again: what is finished stays"
+            raise StoreFault(f"stopped at {self.graph.tasks[key].phase}: {outcome.failure.message}", "", remedy)
         if outcome.failure is not None:
             self._fail(key, attempt, outcome.failure, again=self._mend_inputs(key, outcome.failure))
             return

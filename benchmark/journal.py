@@ -71,7 +71,10 @@ class Journal:
 
     def close(self) -> None:
         """Flush and close; nothing can be written any more."""
-        self._file.close()
+        try:
+            self._file.close()
+        except OSError as error:
+            raise _fault(self.path, error) from error
 
     def _sync_is_due(self) -> bool:
         return time.monotonic() - self._synced >= SYNC_SECONDS

@@ -14,6 +14,7 @@ from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
+from pathlib import Path
 from threading import Thread
 from types import MappingProxyType
 from typing import TYPE_CHECKING, TypeVar, cast
@@ -123,6 +124,7 @@ class _Filling:
         with _quiet():
             from mlflow import MlflowClient
 
+            _make_database(self.uri)
             client = MlflowClient(self.uri)
             experiment = self._experiment(client)
             parent = self._parent(client, experiment)
@@ -179,6 +181,19 @@ class _Filling:
         client.log_metric(parent, "finished_cells", done)
         status = "FINISHED" if done == len(self.graph.cells) else "FAILED" if self.failed else "RUNNING"
         client.set_terminated(parent, status) if status != "RUNNING" else client.update_run(parent, status)
+
+
+def _make_database(uri: str) -> None:
+    """Make a database file that is not there yet, whole or not at all: MLflow takes seconds over its tables."""
+    from mlflow import MlflowClient
+
+    path = Path(uri.removeprefix("sqlite:///"))
+    if not uri.startswith("sqlite:////") or path.exists() or not path.parent.is_dir():
+        return
+    draft = path.with_name(f".{path.name}.new")
+    draft.unlink(missing_ok=True)
+    MlflowClient(f"sqlite:///{draft}").search_experiments(max_results=1)
+    draft.replace(path)
 
 
 def _children(client: MlflowClient, experiment: str, parent: str) -> dict[str, Run]:

@@ -1,5 +1,6 @@
 """What happens to one task, in whichever process: check its inputs, run its phase, commit its artefact."""
 
+import errno
 import os
 import sys
 import time
@@ -18,13 +19,15 @@ from benchmark.provenance import library_versions
 from benchmark.store import Store
 from bridge_core import phases
 from bridge_core import spec as s
-from bridge_core.errors import BridgeError
+from bridge_core.errors import BridgeError, StoreFault, UnknownName
 from bridge_core.facts import Fact, read_facts
 from bridge_core.phases import Progress
 
 PROGRESS_SECONDS = 0.2
 """A task tells its progress at most this often."""
 MAX_WARNINGS = 20
+DISK_FAULTS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ESTALE}
+"""What a disk says that no other task could write to either."""
 MAX_TEXT = 20_000
 """Characters kept of a traceback or a message, from its end."""
 
@@ -65,6 +68,8 @@ class Failure:
     traceback: str = ""
     corrupt_input: str | None = None
     """Key of the input whose artefact does not hold."""
+    of_store: bool = False
+    """The store itself failed: full, read-only, gone. Every other task would fail as well."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +87,7 @@ def perform(order: Order, worker: str, tell: Tell) -> Outcome:
     metrics: dict[str, float] = {}
     failure = None
     try:
-        store = Store.open(order.store, create=False)
+        store = _open(order.store)
         if store.has(order.task.key):
             metrics = store.manifest(order.task.key).metrics
         else:
@@ -98,7 +103,8 @@ def failure_of(error: BaseException) -> Failure:
     """An exception as a record; failures are clustered by `cause`."""
     text = "".join(traceback.format_exception(error))
     cause = "OutOfMemory" if _is_out_of_memory(error) else type(error).__name__
-    return Failure(cause, str(error)[:MAX_TEXT] or type(error).__name__, text[-MAX_TEXT:])
+    message = str(error)[:MAX_TEXT] or type(error).__name__
+    return Failure(cause, message, text[-MAX_TEXT:], of_store=_is_of_store(error))
 
 
 def mean_metrics(facts: list[Fact]) -> dict[str, float]:
@@ -108,6 +114,17 @@ def mean_metrics(facts: list[Fact]) -> dict[str, float]:
         if fact.step is None:
             values[fact.name].append(fact.value)
     return {name: sum(found) / len(found) for name, found in values.items()}
+
+
+def _open(path: Path) -> Store:
+    try:
+        return Store.open(path, create=False)
+    except UnknownName as error:  # it was there when the run began
+        raise StoreFault(f"{path} is gone", "the store that the run began with", "bring it back") from error
+
+
+def _is_of_store(error: BaseException) -> bool:
+    return isinstance(error, StoreFault) or (isinstance(error, OSError) and error.errno in DISK_FAULTS)
 
 
 def _make(order: Order, store: Store, worker: str, tell: Tell) -> dict[str, float]:

@@ -197,7 +197,8 @@ class Torture:
         self.stores += 1
         self.store = self.folder / f"store{self.stores}"
         self.log = self.folder / f"log{self.stores}"
-        shutil.copytree(self.empty, self.store)
+        if self.stores > 1:  # the first store has its database made by the program
+            shutil.copytree(self.empty, self.store)
 
     def _start(self) -> subprocess.Popen[bytes]:
         self.runs += 1

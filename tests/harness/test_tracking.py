@@ -215,6 +215,14 @@ def test_an_address_that_is_not_understood_is_one_line(uri, tmp_path):
     assert issubclass(StoreFault, BridgeError)
 
 
+def test_a_database_that_was_left_half_made_is_made_again(tmp_path):
+    """A killed run leaves no half of a database under the name that later runs read."""
+    filler = filled_store(tmp_path / "store", cells())
+    (tmp_path / ".ml.db.new").write_bytes(b"SQLite format 3" + bytes(50))
+    assert Tracker(f"sqlite:///{tmp_path}/ml.db").fill(filler.store, filler.graph) > 0
+    assert not (tmp_path / ".ml.db.new").exists()
+
+
 def test_nothing_is_said_on_the_terminal_while_a_fresh_database_is_made(tmp_path, capfd):
     filler = filled_store(tmp_path / "store", cells(ranks=(2,), seeds=(0,)), finished=1)
     Tracker(f"sqlite:///{tmp_path / 'fresh.db'}").fill(filler.store, filler.graph)
