@@ -16,6 +16,9 @@ from reports.table import Block, Line
 KEY_DIGITS = 12
 """Of keys and hashes, in print."""
 LABELS = (*AXES, "rank", "seed")
+"""Told of a run. A recipe's label has the defence in it."""
+MATCHED = (*LABELS, "plain_recipe", "defence")
+"""Columns of tables by which runs are found."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +55,7 @@ class Sources:
 
     def __init__(self, runs: Sequence[Run]) -> None:
         self.runs = tuple(runs)
-        self._labels = {axis: {run.labels[axis] for run in self.runs} for axis in LABELS}
+        self._labels = {axis: {run.labels[axis] for run in self.runs} for axis in MATCHED}
         self._found: dict[tuple[str, ...], dict[tuple[str, ...], Source]] = {}
 
     def of(self, told: Declaration, block: Block, line: Line, value: str) -> Source | None:
@@ -62,7 +65,7 @@ class Sources:
         """
         named = dict(block.heading) | dict(zip(told.sections, line.section, strict=True))
         named |= dict(zip(told.rows, line.names, strict=True)) | {told.spread.column: value}
-        known = {axis: named[axis] for axis in LABELS if axis in named and named[axis] in self._labels[axis]}
+        known = {axis: named[axis] for axis in MATCHED if axis in named and named[axis] in self._labels[axis]}
         return self._by(tuple(known)).get(tuple(known.values()))
 
     def _by(self, axes: tuple[str, ...]) -> dict[tuple[str, ...], Source]:
@@ -93,7 +96,7 @@ def _run(row: Mapping[str, Any], stages: Mapping[str, str]) -> Run:
     manifest: dict[str, Any] = json.loads(row["manifest"])
     return Run(
         cell_id=row["cell_id"],
-        labels={axis: str(row[axis]) for axis in LABELS},
+        labels={axis: str(row[axis]) for axis in MATCHED},
         key=row["key"],
         stages=stages,
         folder=row["folder"],

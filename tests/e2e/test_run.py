@@ -93,6 +93,22 @@ def test_the_report_has_the_cells_and_their_controls(finished: Path) -> None:
     assert "ridge" in text and "projection" in text
 
 
+def test_a_report_is_checked_compared_and_made_a_paper(finished: Path) -> None:
+    options = ("report", "tiny.yaml", "--store", "store")
+    bridge(finished, *options, "--out", "tables", "--format", "csv", "--format", "latex")
+    assert "every table is what the store says" in bridge(finished, *options, "--out", "tables", "--check").stdout
+    assert "numbers are the same" in bridge(finished, *options, "--out", "tables", "--against", "store").stdout
+    table = finished / "tables" / "bridges_by_rank.csv"
+    table.write_text(table.read_text().replace(",ridge,", ",ridges,"))
+    checked = subprocess.run(
+        command(*options, "--out", "tables", "--check"), cwd=finished, env=variables(), capture_output=True, check=False
+    )
+    assert checked.returncode == 1
+    assert b"bridges_by_rank.csv" in checked.stdout and b"Traceback" not in checked.stderr
+    bridge(finished, "report", "--paper", "--store", "store", "--out", "paper")
+    assert r"\input{01-tiny/bridges_by_rank}" in (finished / "paper" / "paper.tex").read_text()
+
+
 def test_the_suite_file_alone_decides_where_it_is_run(finished: Path, tmp_path: Path) -> None:
     """Artefacts are found by content: the same suite of another name elsewhere has the same keys."""
     (tmp_path / "other.yaml").write_text(SUITE.replace("name: tiny", "name: other"))
