@@ -128,7 +128,14 @@ def document(suite: str, standing: Standing, tables: Sequence[str], figures: Seq
         "suite": suite,
         "standing": standing,
         "tables": [Markup(table) for table in tables],
-        "figures": [{"file": Markup(f"{figure.name}.pdf"), "caption": figure.caption} for figure in figures],
+        "figures": [
+            {
+                "file": Markup(f"{figure.name}.pdf"),
+                "caption": figure.caption,
+                "label": Markup(f"fig:{_slug(suite)}-{_slug(figure.name)}"),
+            }
+            for figure in figures
+        ],
         "provenance": provenance(suite, standing),
     }
     return render("report.tex.j2", values)

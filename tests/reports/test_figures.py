@@ -118,5 +118,6 @@ def test_figures_of_modules_and_certificates_stand_in_every_document(build, tmp_
     for name in ("cosine_by_module", "certificate_limits"):
         assert (tmp_path / "out" / f"{name}.pdf").read_bytes().startswith(b"%PDF")
         assert (tmp_path / "out" / f"{name}.svg").read_text().count("<path") > 5
-        assert f"{name}.pdf" in (tmp_path / "out" / "report.tex").read_text()
+        assert f"{name}.pdf" in (document := (tmp_path / "out" / "report.tex").read_text())
+        assert rf"\label{{fig:synthetic-{name.replace('_', '-')}}}" in document
         assert f'id="figure-{name}"' in report
