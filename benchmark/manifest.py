@@ -46,11 +46,27 @@ class Manifest(BaseModel):
     """Means of the facts that are not curves; NaN is written as the string "NaN"."""
     files: dict[str, FileRecord] = {}
     """Path inside the artefact -> its record; filled by the store."""
+    digest: str = ""
+    """SHA-256 of the manifest file without these digits; filled by the store. Empty in stores of format 1."""
 
 
 def seal(folder: Path) -> dict[str, FileRecord]:
     """The records of all files in `folder`, each of them flushed to the disk."""
     return {path.relative_to(folder).as_posix(): _record(path, sync=True) for path in payload(folder)}
+
+
+def signed_text(manifest: Manifest) -> str:
+    """The manifest file, with the digest of all the rest of it."""
+    bare = manifest.model_copy(update={"digest": ""}).model_dump_json(indent=1) + "\n"
+    before, empty, after = bare.rpartition('"digest": ""')
+    assert empty, "the digest is the last field"
+    return f'{before}"digest": "{hashlib.sha256(bare.encode()).hexdigest()}"{after}'
+
+
+def is_genuine(raw: bytes, manifest: Manifest) -> bool:
+    """Whether the manifest file `raw` is as it was written; one of format 1 can not tell."""
+    bare = raw.replace(manifest.digest.encode(), b"") if manifest.digest else b""
+    return not manifest.digest or hashlib.sha256(bare).hexdigest() == manifest.digest
 
 
 def payload(folder: Path) -> Iterator[Path]:

@@ -24,8 +24,10 @@ from benchmark.manifest import (
     FileRecord,
     Manifest,
     first_problem,
+    is_genuine,
     payload,
     seal,
+    signed_text,
     sync_folder,
     write_durably,
 )
@@ -33,7 +35,8 @@ from bridge_core.errors import CorruptArtefact, StoreFault, UnknownName
 
 __all__ = ["FORMAT", "FileRecord", "Manifest", "Owner", "Store"]
 
-FORMAT = 1
+FORMAT = 2
+"""1: manifests without a digest of their own, which are read as they are. 2: with one."""
 SMALL_BYTES = 1 << 16
 """Files up to this size are checked by checksum at every look, larger ones by size."""
 
@@ -85,6 +88,8 @@ class Store:
             raise StoreFault(
                 f"{path} is damaged", f'{{"format": {FORMAT}}}', "mend it or give another --store"
             ) from error
+        if found < 1:
+            raise StoreFault(f"{self.root} has store format {found}", f"1 to {FORMAT}", "give another --store")
         if found > FORMAT:
             remedy = "use the newer program that made it, or give another --store"
             raise StoreFault(f"{self.root} has store format {found}", f"format {FORMAT} or older", remedy)
@@ -111,13 +116,16 @@ class Store:
         path = self.path(key) / MANIFEST_FILE
         try:
             with _faults(self.root):
-                manifest = Manifest.model_validate_json(path.read_bytes())
+                raw = path.read_bytes()
+            manifest = Manifest.model_validate_json(raw)
         except ValidationError as error:
             raise CorruptArtefact(f"{path} is damaged", remedy="run the suite again") from error
         except StoreFault:
             if path.exists():
                 raise
             raise UnknownName(f"no artefact {key} in {self.root}") from None
+        if not is_genuine(raw, manifest):
+            raise CorruptArtefact(f"{path} does not match its own digest", remedy="run the suite again")
         if manifest.key != key:
             raise CorruptArtefact(f"{path} is of {manifest.key}", remedy="run the suite again")
         return manifest
@@ -149,7 +157,7 @@ class Store:
         final = self.path(manifest.key)
         with _faults(self.root):
             sealed = manifest.model_copy(update={"files": seal(temporary)})
-            write_durably(temporary / MANIFEST_FILE, sealed.model_dump_json(indent=1) + "\n")
+            write_durably(temporary / MANIFEST_FILE, signed_text(sealed))
             for folder in {path.parent for path in payload(temporary)} - {temporary}:
                 sync_folder(folder)
             os.chmod(temporary, 0o755)
@@ -224,7 +232,14 @@ class Store:
         """
         with hold(self.root / "lock", suite) as owner:
             self.sweep()
+            self._migrate()
             yield owner
+
+    def _migrate(self) -> None:
+        """Tell older programs to keep out, before the first artefact that they could not read."""
+        with _faults(self.root):
+            if json.loads((self.root / "format.json").read_bytes())["format"] != FORMAT:
+                write_durably(self.root / "format.json", json.dumps({"format": FORMAT}) + "\n")
 
     def owner(self) -> Owner | None:
         """Who holds the store now; None where nobody does."""

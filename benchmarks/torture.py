@@ -16,10 +16,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 
 import psutil
@@ -108,16 +108,17 @@ class Row:
 class Torture:
     """A suite, its undisturbed results, and the store that faults strike at present."""
 
-    def __init__(self, folder: Path, workers: int, seed: int) -> None:
+    def __init__(self, folder: Path, workers: int, seed: int, seconds: float | None = None) -> None:
         self.folder, self.workers, self.draw = folder, workers, random.Random(seed)
         self.suite = folder / "torture.yaml"
         self.suite.write_text(SUITE)
         self.graph: Graph = plan_graph(self.suite)
         self.rows = {name: Row() for name in FAULTS}
         self.runs = self.stores = 0
-        self.wanted, self.empty = self._undisturbed(), self._empty_store()
+        self.wanted = self._undisturbed()
         self._begin_store()
-        self.seconds = self._measured_run()
+        self.seconds = seconds or self._measured_run()
+        """How long an undisturbed run takes: the time within which faults strike."""
 
     def strike(self, name: str) -> None:
         """One try of the fault `name`; a run that ended before it was struck is checked and does not count."""
@@ -176,7 +177,8 @@ class Torture:
         assert outcome.exit_code == 0
         return checks.digests(store.root)
 
-    def _empty_store(self) -> Path:
+    @cached_property
+    def empty(self) -> Path:
         """A store with an empty MLflow database: to make one takes longer than a try."""
         from benchmark.filling import tracking_path
         from benchmark.tracking import Tracker
@@ -252,10 +254,16 @@ def _carrying(token: str) -> list[psutil.Process]:
     return found
 
 
-def torture(folder: Path, tries: int, workers: int = 2, seed: int = 0) -> dict[str, Row]:
-    """`tries` strikes in all, the faults in turn; fault -> what became of it."""
-    bench = Torture(folder, workers, seed)
-    names = list(FAULTS)
+def torture(
+    folder: Path,
+    tries: int,
+    workers: int = 2,
+    seed: int = 0,
+    faults: Sequence[str] = tuple(FAULTS),
+    seconds: float | None = None,
+) -> dict[str, Row]:
+    """`tries` strikes in all, the faults in turn, within `seconds` of a start; fault -> what became of it."""
+    bench, names = Torture(folder, workers, seed, seconds), faults
     for number in range(tries):
         bench.strike(names[number % len(names)])
     bench.finish(names[(tries - 1) % len(names)])

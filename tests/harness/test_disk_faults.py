@@ -38,7 +38,7 @@ def small(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "-l", str(place)], check=True)
 
 
-@pytest.mark.parametrize("workers", [0, 1], ids=["in process", "a worker"])
+@pytest.mark.parametrize("workers", [0, pytest.param(1, marks=pytest.mark.slow)], ids=["in process", "a worker"])
 def test_a_full_disk_stops_the_run_with_one_line_and_a_larger_disk_lets_it_go_on(small: Path, workers: int) -> None:
     bench, graph, options = Bench(small), graph_of({i: () for i in range(12)}), RunOptions(workers=workers)
     with pytest.raises(StoreFault) as told:
@@ -80,7 +80,7 @@ def test_a_folder_that_may_not_be_written_is_one_line(tmp_path: Path) -> None:
         bench.store.root.chmod(0o700)
 
 
-@pytest.mark.parametrize("workers", [0, 1], ids=["in process", "a worker"])
+@pytest.mark.parametrize("workers", [0, pytest.param(1, marks=pytest.mark.slow)], ids=["in process", "a worker"])
 def test_a_store_that_is_taken_away_stops_the_run_and_brought_back_it_goes_on(tmp_path: Path, workers: int) -> None:
     bench, graph, aside = Bench(tmp_path), graph_of({i: () for i in range(6)}), tmp_path / "aside"
 
