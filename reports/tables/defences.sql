@@ -28,7 +28,7 @@ every AS (
     FROM controls
     UNION ALL BY NAME
     SELECT model, dataset, bridge, inversion, knowledge, plain_recipe, rank, seed, secret, position, finished, defence,
-        psnr, 'result' AS role, base_loss - loss AS gain, 100 * (accuracy - base_accuracy) AS accuracy_gain, epsilon
+        psnr, psnr_start, 'result' AS role, base_loss - loss AS gain, 100 * (accuracy - base_accuracy) AS accuracy_gain, epsilon
     FROM scored
 )
 SELECT * EXCLUDE (secret), secret AS unit, 1 AS num_units, psnr AS psnr_median,
