@@ -67,12 +67,15 @@ def _told(what: str, clock: float, cpu: float, limit: float) -> bool:
 async def _keys(pilot: Pilot[int]) -> bool:
     clocks: list[float] = []
     cpus: list[float] = []
+    slowest = ("", 0.0)
     for key in KEYS * 4:
         clock, cpu = time.perf_counter(), time.process_time()
         pilot.app.simulate_key(key)
         await pilot.pause()
         clocks.append(time.perf_counter() - clock)
         cpus.append(time.process_time() - cpu)
+        slowest = max(slowest, (key, cpus[-1]), key=lambda pair: pair[1])
+    print(f"  the slowest key is {slowest[0]!r}")
     place = int(0.95 * len(clocks))
     return _told("key to screen, 95th percentile", sorted(clocks)[place], sorted(cpus)[place], KEY_LIMIT)
 

@@ -23,6 +23,6 @@ def write_first(path: Path, kind: Literal["images", "text"], force: bool = False
         found = f"{path} can not be written: {error.strerror}"
         raise InvalidInput(found, "a file in a folder that is there", "give another path") from None
     yield f"{path} written; read it, it explains itself"
-    yield f"  bridge bench plan {path}     what would run"
-    yield f"  bridge bench run {path}      run it, and watch it on a terminal"
-    yield f"  bridge report {path}         tables and figures"
+    yield f"bridge bench plan {path} tells what would run"
+    yield f"bridge bench run {path} runs it, and shows it on a terminal"
+    yield f"bridge report {path} writes tables and figures"

@@ -1,5 +1,6 @@
 """The live monitor of a run. It reads the journal and the store's pictures; what it asks for goes to the driver."""
 
+import gc
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -133,8 +134,14 @@ class MonitorApp(Asking):
 
     def on_mount(self) -> None:
         """Begin to follow."""
+        gc.disable()  # a plan is hundreds of thousands of objects that stay: to search them for waste costs seconds
         self.call_after_refresh(self._tick)
         self.set_interval(self._poll_seconds, self._tick)
+
+    def on_unmount(self) -> None:
+        """Leave the process's memory as it was found."""
+        gc.unfreeze()
+        gc.enable()
 
     # --- following ----------------------------------------------------------------------------------------------------
 
@@ -164,6 +171,9 @@ class MonitorApp(Asking):
             self.view.apply(event)
             if monotonic() > deadline:
                 return True
+        if not gc.isenabled():
+            gc.freeze()
+            gc.enable()
         return False
 
     def draw(self) -> None:

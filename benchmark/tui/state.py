@@ -297,7 +297,9 @@ class View:
 
 def _shared(labels: dict[str, str], others: dict[str, str]) -> dict[str, str]:
     """The labels that both have."""
-    return labels if labels is others else {axis: label for axis, label in labels.items() if others.get(axis) == label}
+    if labels.items() <= others.items():
+        return labels
+    return {axis: label for axis, label in labels.items() if others.get(axis) == label}
 
 
 def _progress(task: TaskView, event: e.TaskProgressed) -> None:
