@@ -114,8 +114,8 @@ class DaskEngine:
     def loads(self) -> dict[str, WorkerLoad]:
         """As the workers have last told the scheduler; empty where it does not answer."""
         try:
-            known = self._client.scheduler_info(n_workers=-1)["workers"].values()
-            return {str(worker["name"]): _load_of(worker) for worker in known}
+            known = self._client.scheduler_info(n_workers=-1)["workers"]
+            return {address: _load_of(worker) for address, worker in known.items()}
         except (OSError, KeyError, TypeError, TimeoutError):
             return {}
 
@@ -255,7 +255,7 @@ def _kill(nanny: Any) -> None:
 
 def _run_order(order: Order, topic: str, name: str, timeout_seconds: float | None, logs: Path | None) -> Outcome:
     dask_worker: Any = distributed.get_worker()
-    worker = str(dask_worker.name)
+    worker = str(dask_worker.address)
     if logs is not None:
         _redirect_output(logs)
 

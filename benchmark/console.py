@@ -30,6 +30,16 @@ def complain(text: str, level: str = "error") -> None:
     print(f"{level}: {plain(text)}", file=sys.stderr, flush=True)
 
 
+def quieten_libraries() -> None:
+    """Let only warnings of libraries through, to standard error: some set up the root logger when they are imported."""
+    import logging
+
+    handler = logging.StreamHandler()
+    handler.setLevel(logging.WARNING)
+    handler.setFormatter(logging.Formatter("%(levelname)s of %(name)s: %(message)s"))
+    logging.getLogger().addHandler(handler)  # `basicConfig` does nothing where there is a handler
+
+
 def json_log(event: e.AnyEvent) -> None:
     """Write the event to standard output as one line of JSON."""
     # Not model_dump_json: pydantic would write NaN, which is a result, as null.

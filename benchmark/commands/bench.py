@@ -71,8 +71,9 @@ def run(
         from benchmark.live import run_on_screen
 
         raise typer.Exit(run_on_screen(suite, store, sys.argv[1:]))
-    from benchmark.console import PlainLog, json_log
+    from benchmark.console import PlainLog, json_log, quieten_libraries
 
+    quieten_libraries()
     request = Request(
         suite=suite,
         store=store,

@@ -16,6 +16,7 @@ from textual.widgets import Footer, Static
 from benchmark.tui import wording
 from benchmark.tui.chart import is_logarithmic, plot
 from benchmark.tui.curve import Curve
+from benchmark.tui.measures import PREFERRED
 from benchmark.tui.mlflow_link import LOCAL, server_of
 from benchmark.tui.pictures import Gallery, load_gallery
 from benchmark.tui.records import IN_STORE, CellView, TaskState, TaskView, worker_words
@@ -154,7 +155,9 @@ class CellPage(Screen[None]):
     def _metrics(self) -> Content:
         measured = self.cell.metrics
         lines: list[Content] = []
-        for name, value in measured.items():
+        known = [name for name in PREFERRED if name in measured]
+        for name in dict.fromkeys([*known, *measured]):
+            value = measured[name]
             if name.endswith("_mean_image"):
                 continue
             control = measured.get(f"{name}_mean_image")
@@ -162,7 +165,7 @@ class CellPage(Screen[None]):
             beside = f"  mean image {wording.metric(name, control)}{unit}" if control is not None else ""
             text = f"{wording.fit(wording.metric(name, value), 8, right=True)}{unit}"
             lines.append(
-                Content.assemble(f"{wording.fit(wording.plain(name), 24)} ", (text, "bold"), (beside, "$secondary"))
+                Content.assemble(f"{wording.fit(wording.plain(name), 30)} ", (text, "bold"), (beside, "$secondary"))
             )
         return Content("\n").join(lines)
 
@@ -180,10 +183,10 @@ class CellPage(Screen[None]):
         if run is None:
             return Content("")
         server = server_of(run.tracking_uri)
-        start = " (bridge ui)" if server == LOCAL else ""
+        start = " (`bridge ui`)" if server == LOCAL else ""
         address = Content.styled(wording.plain(server), Style(link=server, underline=True))
         tag = f'tags."bridge.cell" = "{wording.plain(self.cell.id)}"'
-        return Content.assemble("o opens it at ", address, start, "\n", (tag, "$secondary"))
+        return Content.assemble("key o, ", address, start, "\n", (tag, "$secondary"))
 
     def _log(self) -> Content:
         """What happened to its tasks, in order of time."""

@@ -43,8 +43,8 @@ Moment = tuple[float, str]
 
 
 def worker_words(name: str) -> str:
-    """`worker 0` for a worker that is only numbered; the name of any other."""
-    return f"worker {name}" if name.isdigit() else name
+    """`worker 0` for a worker that is only numbered; any other by its name, or by its address without the protocol."""
+    return f"worker {name}" if name.isdigit() else name.removeprefix("tcp://")
 
 
 @dataclass(slots=True)

@@ -123,6 +123,15 @@ def test_a_run_is_stopped_from_elsewhere_and_leaves_what_is_finished(bench: Benc
     assert view.finish is not None and outcome.finished_cells == 1
 
 
+def test_the_load_of_workers_is_told_under_the_names_that_tasks_start_on(bench: Bench):
+    bench.tell(0, "sleep 6")
+    bench.run(chains(1), ONE)
+    loads = [event for event in bench.events if isinstance(event, e.WorkersLoaded)]
+    starts = [event for event in bench.events if isinstance(event, e.TaskStarted)]
+    assert loads and set(loads[-1].workers) == {start.worker for start in starts}
+    assert all(load.memory > 1 << 20 for load in loads[-1].workers.values())
+
+
 def test_what_is_no_request_is_told_and_left_out(bench: Bench):
     torn = {"torn": '{"action": "pau', "stranger": '{"action": "delete everything"}', "huge": " " * (MAX_BYTES + 9)}
     extra = {"extra": '{"action": "pause", "shell": "rm"}', "binary": "\udcff\x00"}
