@@ -24,9 +24,9 @@ models: [{kind: vit, depth: 1, width: 16, heads: 2, patch: 4, pretraining: {epoc
 ranks: [2, 4]
 datasets: [{label: digits, proxy: digits, private: digits, image_size: 8}]
 bridges: [oracle, projection]
-inversions: [{kind: inverting_gradients, iterations: 600, restarts: 1}]
+inversions: [{kind: inverting_gradients, iterations: 150, restarts: 1}]
 """
-PATIENCE_SECONDS = 240.0
+PATIENCE_SECONDS = 480.0
 
 pytestmark = [
     pytest.mark.slow,
