@@ -50,6 +50,13 @@ def _faults(root: Path) -> Generator[None, None, None]:
         raise StoreFault(f"{error.filename or root}: {reason}", "a store that can be read and written") from error
 
 
+def _names(folder: Path) -> list[str]:
+    try:
+        return os.listdir(folder)
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
 @dataclass(frozen=True)
 class Store:
     """A store's folder."""
@@ -106,7 +113,10 @@ class Store:
 
     def keys(self) -> Iterator[str]:
         """Keys of all artefacts, sorted."""
-        return (path.parent.name for path in sorted(self.root.glob(f"artefacts/??/*/{MANIFEST_FILE}")))
+        for shelf in sorted(_names(self.root / "artefacts")):
+            for key in sorted(_names(self.root / "artefacts" / shelf)):
+                if os.path.exists(f"{self.root}/artefacts/{shelf}/{key}/{MANIFEST_FILE}"):
+                    yield key
 
     def manifest(self, key: str) -> Manifest:
         """The artefact's manifest.

@@ -1,6 +1,6 @@
 """Kill the real program at random moments, go on with it, and print what was lost, repeated or torn.
 
-    python -m benchmarks.torture [--tries 100] [--seed 0] [--workers 2]
+    python -m benchmarks.torture [--tries 100] [--seed 0] [--workers 2] [--minutes M]
 
 A try starts the program on the store as the last fault left it, and strikes at a random moment of an undisturbed run's
 length. Every fault strikes in turn; a run that comes to its end is checked and a new store begun. Exit code 1 where
@@ -20,6 +20,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property, partial
+from math import inf
 from pathlib import Path
 
 import psutil
@@ -261,12 +262,16 @@ def torture(
     seed: int = 0,
     faults: Sequence[str] = tuple(FAULTS),
     seconds: float | None = None,
+    minutes: float = inf,
 ) -> dict[str, Row]:
-    """`tries` strikes in all, the faults in turn, within `seconds` of a start; fault -> what became of it."""
+    """Fault -> what became of it: `tries` in all, in turn, within `seconds` of a start, none begun after `minutes`."""
+    deadline = time.monotonic() + 60 * minutes
     bench, names = Torture(folder, workers, seed, seconds), faults
     for number in range(tries):
         bench.strike(names[number % len(names)])
-    bench.finish(names[(tries - 1) % len(names)])
+        if number == tries - 1 or time.monotonic() > deadline:
+            bench.finish(names[number % len(names)])
+            break
     return bench.rows
 
 
@@ -275,9 +280,10 @@ def main() -> int:
     parser.add_argument("--tries", type=int, default=100)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--minutes", type=float, default=inf, help="begin no try after so long")
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="torture-") as folder:
-        rows = torture(Path(folder), asked.tries, asked.workers, asked.seed)
+        rows = torture(Path(folder), asked.tries, asked.workers, asked.seed, minutes=asked.minutes)
     print("| fault | tries | lost | repeated | torn | orphans | wrong exit codes |\n|---|--:|--:|--:|--:|--:|--:|")
     for name, row in rows.items():
         print(
