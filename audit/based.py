@@ -35,6 +35,9 @@ from bridge_core.text.victim import SEALED_BLOCKS
 
 MOST_SHOWN = 64
 MOST_SAMPLES = 16
+CLEAR, MOST_PER_INPUT = 3.0, 2
+"""Best stranger's residual over the worst member's, at least; members for each independent input, at most."""
+BLURRED = "members do not stand clear of strangers: dropout on the embeddings, another base, or other noise"
 PUBLISHED = "do not publish this adapter; train on more data, or with noise (DP-SGD)"
 
 
@@ -83,7 +86,8 @@ def _first_that_tells(
             nothing = nothing or [Gap(what="tokens and sentences", why=str(reason))]
             continue
         tokens, gaps = _tokens(heard)
-        sentences, missing = _sentences(heard) if attack else ([], [])
+        vague = any(gap.why == BLURRED for gap in gaps)
+        sentences, missing = _sentences(heard) if attack and not vague else ([], [])
         if tokens or sentences:
             return tokens + sentences, gaps + missing
         nothing = nothing or gaps + missing
@@ -124,6 +128,8 @@ def _tokens(heard: Heard) -> tuple[list[Finding], list[Gap]]:
     except NotApplicable as reason:
         return [], [Gap(what="the span certificate of the first block", why=str(reason))]
     pairs = _certified(heard, found)
+    if pairs and not _apart(found):
+        return [], [Gap(what="the span certificate of the first block", why=BLURRED)]
     if not pairs:
         why = (
             f"rank {found.rank}, but no token of this vocabulary fits: another base, dropout on the embeddings, or both"
@@ -150,6 +156,15 @@ def _tokens(heard: Heard) -> tuple[list[Finding], list[Gap]]:
             remedy=PUBLISHED,
         )
     ], []
+
+
+def _apart(found: Certificate) -> bool:
+    """True where the certified ones stand clear of all others, and are no more than what was seen can span.
+
+    With dropout on the embeddings no input is a lookup: then vague residuals pass the certificate's own test.
+    """
+    worst = float(found.residuals[found.certain].max())
+    return not worst > found.stranger / CLEAR and int(found.certain.sum()) <= MOST_PER_INPUT * found.rank
 
 
 def _certified(heard: Heard, found: Certificate) -> list[tuple[int, int]]:

@@ -58,7 +58,7 @@ app = typer.Typer(
 )
 app.add_typer(bench.app, name="bench")
 app.add_typer(store.app, name="store")
-for command in (init, doctor, results.report, results.ui, results.schema, adapter.audit):
+for command in (init, doctor, results.report, results.ui, results.schema, adapter.audit, adapter.protect):
     app.command()(command)
 
 

@@ -48,6 +48,7 @@ def main() -> None:
         seed=options.seed,
     )
     Trainer(model=model, args=arguments, train_dataset=rows, processing_class=tokenizer).train()
+    model.peft_config["default"].base_model_name_or_path = "sentence-transformers/all-MiniLM-L6-v2"
     model.save_pretrained(options.out)
 
 

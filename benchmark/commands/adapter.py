@@ -30,6 +30,13 @@ class FailOn(StrEnum):
     CRITICAL = "critical"
 
 
+class Dtype(StrEnum):
+    """A coarser format."""
+
+    FLOAT16 = "float16"
+    BFLOAT16 = "bfloat16"
+
+
 Adapter = Annotated[Path, typer.Argument(help="Folder of an adapter, or a lone safetensors file.", show_default=False)]
 
 
@@ -55,6 +62,28 @@ def audit(
     _write(report, format, adapter, out)
     if fail_on is not FailOn.NEVER and report.at_or_above(Severity(fail_on.value)):
         raise typer.Exit(1)
+
+
+def protect(
+    adapter: Adapter,
+    out: Annotated[Path, typer.Option(help="New folder for the protected copy.", show_default=False)],
+    keep_factors: Annotated[
+        bool, typer.Option("--keep-factors", help="Strip files and metadata alone; do not re-factor.")
+    ] = False,
+    dtype: Annotated[Dtype | None, typer.Option(help="Round the weights.", show_default=False)] = None,
+) -> None:
+    """Write a copy of an adapter with less in it, and audit it again."""
+    from audit.protect import Remedies, protect_adapter
+    from benchmark.console import say, table
+
+    done = protect_adapter(adapter, out, Remedies(not keep_factors, None if dtype is None else dtype.value))
+    after = {one.rule for one in done.after.findings}
+    before = {one.rule for one in done.before.findings}
+    rows = [(one.severity.value, one.rule, "remains" if one.rule in after else "gone") for one in done.before.findings]
+    rows += [(one.severity.value, one.rule, "new") for one in done.after.findings if one.rule not in before]
+    table(("severity", "finding", "after"), rows)
+    say(f"wrote {out}; audited again: {len(done.gone)} of {len(before)} findings gone")
+    say(done.after.disclaimer)
 
 
 def _write(report: "Report", format: AuditFormat, adapter: Path, out: Path | None) -> None:

@@ -43,6 +43,13 @@ def test_the_sentence_comes_back(options: tuple[str, ...], tmp_path: Path) -> No
     assert report.tiers == (Tier.FOLDER, Tier.BASE, Tier.ATTACK)
 
 
+def test_dropout_on_the_embeddings_is_told_and_nothing_false_is_claimed(tmp_path: Path) -> None:
+    adapter = train(tmp_path / "adapter", "--dropout", "0.1", "--rank", "64")
+    report = audit_adapter(adapter, "minilm", attack=True, max_tokens=32)
+    assert not [one for one in report.findings if not one.by_construction]
+    assert "dropout" in report.not_analysed[-1].why
+
+
 def test_many_adamw_steps_are_told_not_to_be_attacked(tmp_path: Path) -> None:
     adapter = train(tmp_path / "adapter", "--optim", "adamw_torch", "--learning-rate", "1e-3", "--steps", "20")
     report = audit_adapter(adapter, "minilm", attack=True, max_tokens=32)
