@@ -33,7 +33,9 @@ def complain(text: str, level: str = "error") -> None:
 def quieten_libraries() -> None:
     """Let only warnings of libraries through, to standard error: some set up the root logger when they are imported."""
     import logging
+    import os
 
+    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
     handler = logging.StreamHandler()
     handler.setLevel(logging.WARNING)
     handler.setFormatter(logging.Formatter("%(levelname)s of %(name)s: %(message)s"))
