@@ -116,7 +116,7 @@ def test_a_run_outlives_its_screen_and_is_watched_to_its_end(tmp_path: Path, ter
     terminal.type("Escape")
     time.sleep(1)
     terminal.type("6")
-    terminal.until(r"why it has to run")
+    terminal.until(r"needs +why it")
     terminal.type("q")
     terminal.until(r"ready> *$")
     terminal.type("clear", "Enter")
