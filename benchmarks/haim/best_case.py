@@ -19,7 +19,7 @@ from bridge_core.release import read_release
 from bridge_core.seeding import generator
 from bridge_core.victim import fresh_adapter
 
-NUM_SAMPLES, WIDTH, RANK = 10, 100, 16
+NUM_SAMPLES, WIDTH, RANK = 6, 100, 32
 UNTRAINED = s.Pretraining(epochs=0)
 PUBLISHED, HOMOGENEOUS = "weights of a perceptron, no LoRA", "adapter, W0 = 0, no bias"
 NO_BRIDGE = "not applicable: B ≠ 0 at the start"

@@ -17,6 +17,9 @@ HEADER = (
 )
 RULE = "|---|---|--:|--:|--:|--:|--:|--:|--:|--:|"
 NAME = "haim"
+EQUATIONS = ("homogeneous", "decayed", "", "kernel")
+"""In the order of their colours; the third is the bridge's."""
+STEP_TICKS, PSNR_TICKS, RESIDUAL_TICKS = (1, 100, 10_000), (10, 20, 40, 80), (1e-6, 1e-4, 1e-2, 1)
 
 
 def table(rows: list[Row]) -> str:
@@ -64,14 +67,23 @@ def figure(rows: list[Row], folder: Path) -> list[Path]:
         )
         for column, case in enumerate(cases):
             mine = [row for row in rows if row.case == case]
-            axes[0, column].set_title(case.replace(", ", ",\n"))
-            for place, equation in enumerate(dict.fromkeys(row.equation for row in mine)):
+            axes[0, column].set_title(case.replace(", ", ",\n", 1))
+            for equation in dict.fromkeys(row.equation for row in mine):
+                place = EQUATIONS.index(equation)
                 _residuals(axes[0, column], [row for row in mine if row.equation == equation], equation, place)
                 _psnr(axes[1, column], [row for row in mine if row.equation == equation], place)
             _bridge(axes[1, column], mine)
             axes[1, column].set_xlabel("training steps")
+            axes[1, column].set_xticks(STEP_TICKS, [f"{step:,}" for step in STEP_TICKS])
+            axes[1, column].set_xlim(0.6, 17_000)
+            axes[1, column].minorticks_off()
         axes[0, 0].set_ylabel("residual of the true data")
         axes[1, 0].set_ylabel("PSNR (dB)")
+        axes[0, 0].set_yticks(RESIDUAL_TICKS, [f"{tick:g}" for tick in RESIDUAL_TICKS])
+        axes[1, 0].set_yscale("log")
+        axes[1, 0].set_yticks(PSNR_TICKS, [str(tick) for tick in PSNR_TICKS])
+        for axis in axes.flat:
+            axis.minorticks_off()
         handles = {h.get_label(): h for axis in axes.flat for h in axis.get_legend_handles_labels()[0]}
         canvas.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=5, frameon=False)
         return save(canvas, folder, NAME)
@@ -103,7 +115,14 @@ def _psnr(axis: "Axes", rows: list[Row], place: int) -> None:
                 markerfacecolor=fill,
             )
     drawn = [row for row in rows if row.psnr_null]
-    axis.plot([r.steps for r in drawn], [mean(r.psnr_null) for r in drawn], "_", color="black", label="null: strangers")
+    axis.plot(
+        [r.steps for r in drawn],
+        [mean(r.psnr_null) for r in drawn],
+        "_",
+        color="black",
+        markersize=7,
+        label="null: strangers",
+    )
 
 
 def _bridge(axis: "Axes", rows: list[Row]) -> None:

@@ -17,6 +17,8 @@ from bridge_core.models import logits
 
 LARGE = 20.0
 """Margin from which log(1 + exp(-margin)) is exp(-margin) to float32's accuracy."""
+ANNEALED = 0.98
+"""Share of the rate that the last steps have lost: what would swing across the kinks of ReLUs comes to rest."""
 Saved = Callable[[int, float], None]
 """Told after a step that is to be kept: its number, and the logarithm of the loss before it."""
 
@@ -51,7 +53,8 @@ def descend(
             raise Diverged(f"the loss's logarithm became {value.item()}", "a finite number", "lower the rate")
         slopes = torch.autograd.grad(value, parameters)
         length, size = (_norm(tensors) for tensors in (slopes, parameters))
-        pace = min(rate / max(1.0, -value.item()), largest_step * float(size / length.clamp_min(1e-30)))
+        rest = 1 - ANNEALED * step / max(keep)
+        pace = min(rate * rest / max(1.0, -value.item()), largest_step * float(size / length.clamp_min(1e-30)))
         with torch.no_grad():
             for parameter, slope in zip(parameters, slopes, strict=True):
                 parameter -= pace * slope
