@@ -31,6 +31,7 @@ from benchmark.worker import MAX_TEXT, Failure, Order, Outcome, failure_of, perf
 from bridge_core.errors import BridgeError, UnknownName
 
 CONNECT_SECONDS = 10
+START_ATTEMPTS = 3
 ALLOCATOR = {"MALLOC_TRIM_THRESHOLD_": 1 << 30, "MALLOC_MMAP_THRESHOLD_": 32 << 20}
 """glibc keeps freed tensors, bytes: dask's own setting gives each one back, and a third of a worker's time with it."""
 GATHER_SECONDS = 60
@@ -207,7 +208,7 @@ def on_local_cluster(limits: Limits, logs: Path | None) -> DaskEngine:
     }
     with ExitStack() as life:
         life.enter_context(dask.config.set(settings))  # as long as the engine: restarted workers read it again
-        cluster: Any = distributed.LocalCluster(
+        cluster = _start_cluster(
             n_workers=limits.workers,
             threads_per_worker=1,
             processes=True,
@@ -223,6 +224,14 @@ def on_local_cluster(limits: Limits, logs: Path | None) -> DaskEngine:
         engine = DaskEngine(client, limits, cluster, logs)
         engine.owns(life.pop_all())
         return engine
+
+
+def _start_cluster(**settings: Any) -> Any:
+    """A local cluster; where a worker dies as it starts, dask closes all and it is tried again."""
+    for _ in range(START_ATTEMPTS):
+        with suppress(RuntimeError):
+            return distributed.LocalCluster(**settings)
+    raise BridgeError("worker processes die as they start", "some that live", "try --workers 1, or look at the memory")
 
 
 def on_scheduler(address: str, limits: Limits) -> DaskEngine:
