@@ -168,11 +168,12 @@ def _format(tensors: TensorFile) -> Format:
 
 def _pair(name: str, found: Mapping[str, Entry], config: Mapping[str, Any], alpha: float | None) -> Pair:
     a, b = _both(name, found)
-    fits = len(a.shape) >= 2 and len(b.shape) >= 2 and a.shape[0] == math.prod(b.shape[1:]) and 0 not in a.shape
+    rank = math.prod(b.shape[1:])
+    fits = len(a.shape) >= 2 and len(b.shape) >= 2 and a.shape[:1] == (rank,) and 0 not in a.shape
     if not fits or 0 in b.shape or not a.dtype.is_floating_point or not b.dtype.is_floating_point:
         found_ = f"{shown(name, 80)} has a first factor of {a.shape} and a second one of {b.shape}"
         raise UnsafeAdapter(found_, "floating-point factors of one rank", "save the adapter again")
-    return Pair(name, a, b, scale_of(config, name, a.shape[0], alpha))
+    return Pair(name, a, b, scale_of(config, name, rank, alpha))
 
 
 def _both(name: str, found: Mapping[str, Entry]) -> tuple[Entry, Entry]:

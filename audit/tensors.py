@@ -12,7 +12,7 @@ import os
 import struct
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor
@@ -144,7 +144,7 @@ def _metadata(file: File, found: Any) -> dict[str, str]:
 def _entry(file: File, name: str, value: Any, start: int) -> Entry:
     if len(name) > MOST_NAME or not isinstance(value, dict):
         raise _not_so(file, f"describes {shown(name, 60)} wrongly", "dtype, shape and data_offsets")
-    kind, shape, offsets = value.get("dtype"), value.get("shape"), value.get("data_offsets")
+    kind, shape, offsets = (value.get(key) for key in ("dtype", "shape", "data_offsets"))
     if not isinstance(kind, str) or kind not in DTYPES:
         raise _not_so(file, f"has {shown(name, 60)} of dtype {shown(str(kind), 20)}", f"one of {', '.join(DTYPES)}")
     if not _sizes(shape) or len(shape) > MOST_DIMENSIONS:
@@ -159,7 +159,7 @@ def _entry(file: File, name: str, value: Any, start: int) -> Entry:
     return Entry(name, DTYPES[kind], tuple(shape), start + offsets[0], size)
 
 
-def _sizes(found: Any) -> bool:
+def _sizes(found: Any) -> TypeGuard[list[int]]:
     if not isinstance(found, list) or len(found) > MOST_DIMENSIONS:
         return False
     return all(isinstance(one, int) and not isinstance(one, bool) and 0 <= one < 1 << 48 for one in found)

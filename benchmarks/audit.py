@@ -13,6 +13,7 @@ import sys
 import tempfile
 import time
 import warnings
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -53,6 +54,12 @@ def main() -> int:
     return int(missed + claimed > 0 or slow)
 
 
+def _interval(found: int, tried: int) -> tuple[float, float]:
+    """Wilson's 95 % interval."""
+    ends = binomtest(found, tried).proportion_ci(method="wilson")  # pyright: ignore
+    return float(ends.low), float(ends.high)  # pyright: ignore
+
+
 def _missed(name: str, folder: Path) -> int:
     make, rules = LEAKS[name]
     found = 0
@@ -60,7 +67,7 @@ def _missed(name: str, folder: Path) -> int:
         path = folder / f"{name} {number}"
         _quietly(make, path)
         found += set(rules) <= {one.rule for one in audit_adapter(path).findings}
-    low, high = binomtest(found, EACH).proportion_ci(method="wilson")
+    low, high = _interval(found, EACH)
     print(f"{name:16s} found in {found} of {EACH} (95 % interval {low:.2f} to {high:.2f}): {', '.join(rules)}")
     return EACH - found
 
@@ -69,12 +76,12 @@ def _claimed(folder: Path) -> int:
     false = 0
     for number in range(ORDINARY):
         path = folder / f"ordinary {number}"
-        _quietly(lambda path, number=number: ordinary(path, number), path)
+        _quietly(partial(ordinary, number=number), path)
         rules = [one.rule for one in audit_adapter(path).at_or_above(Severity.LOW)]
         false += bool(rules)
         if rules:
             print(f"ordinary {number}: claimed {', '.join(rules)}")
-    low, high = binomtest(false, ORDINARY).proportion_ci(method="wilson")
+    low, high = _interval(false, ORDINARY)
     print(f"ordinary         claimed on {false} of {ORDINARY} (95 % interval {low:.2f} to {high:.2f})")
     return false
 

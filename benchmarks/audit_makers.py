@@ -82,7 +82,13 @@ def start(seed: int | None = None, **config: Any) -> tuple[PeftModel, torch.Gene
 
 def ordinary(folder: Path, number: int = 0) -> None:
     """AdamW, some steps, a random start: nothing that stands in the files by construction."""
-    options = [{}, {"r": 4}, {"r": 16, "lora_alpha": 32}, {"use_rslora": True}, {"init_lora_weights": "gaussian"}]
+    options: list[dict[str, Any]] = [
+        {},
+        {"r": 4},
+        {"r": 16, "lora_alpha": 32},
+        {"use_rslora": True},
+        {"init_lora_weights": "gaussian"},
+    ]
     options += [{"rank_pattern": {"q_proj": 4}}, {"init_lora_weights": "pissa"}, {"init_lora_weights": "olora"}]
     model, rng = start(**options[number % len(options)])
     train(model, rng, steps=5 + number % 20, rate=[5e-4, 1e-3, 2e-3][number % 3])
@@ -93,7 +99,11 @@ def lora_ga(folder: Path) -> None:
     """LoRA-GA: factors from gradients of training batches."""
     base, rng = Small(), torch.Generator().manual_seed(secrets.randbits(48))
     config = LoraConfig(
-        r=8, lora_alpha=16, target_modules=TARGETS, init_lora_weights="lora_ga", lora_ga_config=LoraGAConfig()
+        r=8,
+        lora_alpha=16,
+        target_modules=TARGETS,
+        init_lora_weights="lora_ga",  # pyright: ignore[reportArgumentType] - left out of its type
+        lora_ga_config=LoraGAConfig(),
     )
 
     def step() -> None:
@@ -118,12 +128,15 @@ def eva(folder: Path) -> None:
     def forward(model: nn.Module, ids: Tensor) -> Tensor:
         return model(ids)
 
+    def first_inputs(layer_input: tuple[Tensor, ...], _model_input: Any, _name: str) -> Tensor:
+        return layer_input[0].flatten(0, 1)
+
     initialize_lora_eva_weights(
         model,
         loader,
         forward_fn=forward,
         prepare_model_inputs_fn=None,
-        prepare_layer_inputs_fn=lambda layer_input, model_input, name: layer_input[0].flatten(0, 1),
+        prepare_layer_inputs_fn=first_inputs,
         show_progress_bar=False,
     )
     train(model, rng)
@@ -156,9 +169,9 @@ def converted(folder: Path) -> None:
     """PEFT's conversion of a PiSSA or OLoRA adapter, which ships its start."""
     model, rng = start(init_lora_weights="olora")
     begin = folder.parent / f"{folder.name}-start"
-    model.peft_config["default"].init_lora_weights = True
+    model.peft_config["default"].init_lora_weights = True  # pyright: ignore[reportAttributeAccessIssue]
     model.save_pretrained(str(begin))
-    model.peft_config["default"].init_lora_weights = "olora"
+    model.peft_config["default"].init_lora_weights = "olora"  # pyright: ignore[reportAttributeAccessIssue]
     train(model, rng)
     model.save_pretrained(str(folder), path_initial_model_for_weight_conversion=str(begin))
 

@@ -88,7 +88,8 @@ def _told(file: File) -> tuple[str, ...]:
     told = [f"{key} is {shown(str(state[key]), 40)}" for key in keys if _is_number(state.get(key))]
     if isinstance(path := state.get("best_model_checkpoint"), str):
         told.append(f"best_model_checkpoint is {shown(path)}")
-    if _is_number(steps := state.get("max_steps")) and _is_number(epochs := state.get("num_train_epochs")):
+    steps, epochs = state.get("max_steps"), state.get("num_train_epochs")
+    if isinstance(steps, int | float) and isinstance(epochs, int | float) and _is_number(steps) and _is_number(epochs):
         told += _samples(float(steps), float(epochs), state.get("train_batch_size"))
     log = state.get("log_history")
     return (*told, *([f"losses at {len(log)} steps"] if isinstance(log, list) else []))

@@ -20,8 +20,37 @@ from audit.folder import shown
 from audit.report import Finding, Severity
 from audit.subject import Subject
 
-COMMON_SEEDS = (0, 42, 1, 3407, 2, 3, 4, 5, 6, 7, 8, 9, 10, 13, 21, 99, 100, 123, 1234, 12345, 1337)
-COMMON_SEEDS += (2020, 2021, 2022, 2023, 2024, 2025, 2026, 31337)
+COMMON_SEEDS = (
+    0,
+    42,
+    1,
+    3407,
+    2,
+    3,
+    4,
+    5,
+    6,
+    7,
+    8,
+    9,
+    10,
+    13,
+    21,
+    99,
+    100,
+    123,
+    1234,
+    12345,
+    1337,
+    2020,
+    2021,
+    2022,
+    2023,
+    2024,
+    2025,
+    2026,
+    31337,
+)
 ENTRIES = 4096
 """Of each factor's beginning."""
 MODULES = 8

@@ -40,7 +40,7 @@ def test_the_tokens_of_an_embedding_are_those_that_were_seen(tmp_path: Path) -> 
     model, rng = start(target_modules=["embed"])
     train(model, rng, steps=2)
     model.save_pretrained(str(tmp_path / "a"), save_embedding_layers=False)
-    a = model.get_submodule("base_model.model.embed").lora_embedding_A["default"]
+    a = model.get_parameter("base_model.model.embed.lora_embedding_A.default")
     (found,) = [one for one in audit_adapter(tmp_path / "a").findings if one.rule == "embedding-rows"]
     assert found.numbers["tokens"] == int((a != 0).any(0).sum()) <= 96
 
@@ -103,8 +103,8 @@ def test_scales_are_those_of_peft(tmp_path: Path) -> None:
     for number, options in enumerate(
         [{"use_rslora": True}, {"rank_pattern": {"q_proj": 4}, "alpha_pattern": {"layers.1.v_proj": 3}}, {"r": 2}]
     ):
-        model, _ = start(**options)
+        model, _ = start(**options)  # pyright: ignore[reportArgumentType]
         model.save_pretrained(str(tmp_path / str(number)))
         for name, pair in read_subject(tmp_path / str(number)).layout.pairs.items():
             layer = model.get_submodule(f"base_model.model.{name}")
-            assert pair.scale == pytest.approx(layer.scaling["default"]), name
+            assert pair.scale == pytest.approx(layer.scaling["default"]), name  # pyright: ignore

@@ -14,8 +14,27 @@ from tests.audit.hostile import CONFIG, entry, plain_data, plain_header, safeten
 
 NUM_FOLDERS = 2500
 SLOWEST_SECONDS = 5.0
-STRANGE: list[Any] = [None, True, -1, 0, 1e308, 1 << 70, "", "x" * 5000, "\u202e\x1b[2J", [], [[]], {}, {"a": {}}]
-STRANGE += [float("inf"), "../../etc/passwd", ["q_proj"] * 100, {"q_proj": -1}, {"q_proj": "y"}, {"^(a+)+$": 8}]
+STRANGE: list[Any] = [
+    None,
+    True,
+    -1,
+    0,
+    1e308,
+    1 << 70,
+    "",
+    "x" * 5000,
+    "\u202e\x1b[2J",
+    [],
+    [[]],
+    {},
+    {"a": {}},
+    float("inf"),
+    "../../etc/passwd",
+    ["q_proj"] * 100,
+    {"q_proj": -1},
+    {"q_proj": "y"},
+    {"^(a+)+$": 8},
+]
 KEYS = (
     *CONFIG,
     "use_rslora",
@@ -25,15 +44,24 @@ KEYS = (
     "modules_to_save",
     "task_type",
     "eva_config",
+    "base_model_name_or_path",
+    "trainable_token_indices",
+    "layer_replication",
+    "loftq_config",
+    "bias",
 )
-KEYS += ("base_model_name_or_path", "trainable_token_indices", "layer_replication", "loftq_config", "bias")
 NAMES = (
     "base_model.model.emb.lora_embedding_A",
     "lora_unet_x.lora_down.weight",
     "lora_unet_x.alpha",
     "classifier.weight",
+    "base_model.model.q_proj.lora_magnitude_vector",
+    "x.hada_w1_a",
+    "",
+    "a" * 2000,
+    "..",
+    "x.lora_A.weight",
 )
-NAMES += ("base_model.model.q_proj.lora_magnitude_vector", "x.hada_w1_a", "", "a" * 2000, "..", "x.lora_A.weight")
 FILES = ("trainer_state.json", "README.md", "optimizer.pt", "training_args.bin", "a/b/c/d/e/f.bin", "x.csv", "\n.pt")
 
 
@@ -141,6 +169,20 @@ def _stray(rng: random.Random, parts: dict[str, Any]) -> None:
     parts["files"][rng.choice(FILES)] = rng.choice(content)
 
 
-MUTATIONS: list[Callable[[random.Random, dict[str, Any]], None]] = [_config_key, _config_bytes, _header_field]
-MUTATIONS += [_another_tensor, _metadata, _values, _cut, _claim, _flips, _noise, _stray]
-MUTATIONS += [_config_key, _another_tensor, _metadata, _stray]
+MUTATIONS: list[Callable[[random.Random, dict[str, Any]], None]] = [
+    _config_key,
+    _config_bytes,
+    _header_field,
+    _another_tensor,
+    _metadata,
+    _values,
+    _cut,
+    _claim,
+    _flips,
+    _noise,
+    _stray,
+    _config_key,
+    _another_tensor,
+    _metadata,
+    _stray,
+]

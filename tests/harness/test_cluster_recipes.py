@@ -67,7 +67,7 @@ def test_workers_in_other_folders_fill_the_shared_store(address: str, tmp_path: 
 
 def test_the_slurm_recipe_asks_for_what_the_page_says(tmp_path: Path) -> None:
     """The Python block of the page is run as it stands, up to the job script: that needs no SLURM."""
-    assert dask_jobqueue.SLURMCluster
+    assert dask_jobqueue.SLURMCluster  # pyright: ignore[reportPrivateImportUsage]
     (block,) = re.findall(r"```python\n(.*?)```", CLUSTERS, re.DOTALL)
     asked = block.split("cluster.scale", 1)[0] + "print(cluster.job_script())\n"
     path = tmp_path / "slurm.py"

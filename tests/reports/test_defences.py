@@ -1,6 +1,7 @@
 """The tables of defences and of ablations, and the privacy-utility figure, from known numbers."""
 
 import csv
+from typing import Any
 
 import duckdb
 import pytest
@@ -69,7 +70,7 @@ def test_a_suite_without_a_defence_has_no_such_table(warehouse, tmp_path):
 
 
 def test_an_ablation_is_one_change_from_the_first_cell(build, tmp_path):
-    one = {"bridges": (s.Direct(),), "ranks": (2,), "seeds": (0, 1)}
+    one: dict[str, Any] = {"bridges": (s.Direct(),), "ranks": (2,), "seeds": (0, 1)}
     many = s.Recipe(num_samples=2, batch_size=2)
     made = [
         *cells(**one),

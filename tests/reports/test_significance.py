@@ -30,7 +30,7 @@ def rows(**values):
 @given(UNTIED, st.randoms(use_true_random=False))
 def test_without_ties_the_test_is_scipys_exact_one(sizes, random):
     signed = [size if random.random() < 0.6 else -size for size in sizes]
-    assert wilcoxon(signed) == pytest.approx(stats.wilcoxon(signed, method="exact").pvalue)
+    assert wilcoxon(signed) == pytest.approx(stats.wilcoxon(signed, method="exact")[1])
 
 
 @given(st.lists(st.sampled_from([-2.0, -1.0, 1.0, 2.0, 3.0]), min_size=1, max_size=8))
@@ -54,7 +54,7 @@ def test_the_table_of_wilcoxon_is_met():
 
 def test_beyond_fifty_pairs_it_is_scipys_approximation():
     found = list(np.random.default_rng(0).normal(0.2, 1, 80))
-    assert wilcoxon(found) == pytest.approx(stats.wilcoxon(found, method="asymptotic").pvalue)
+    assert wilcoxon(found) == pytest.approx(stats.wilcoxon(found, method="asymptotic")[1])
 
 
 def test_an_infinite_difference_is_the_largest_of_ranks():
@@ -77,7 +77,7 @@ def test_holm_is_between_no_correction_and_bonferronis(p_values):
 def test_the_bootstrap_interval_covers_the_mean_as_often_as_it_says():
     rng = np.random.default_rng(1)
     found = [bootstrap(list(rng.exponential(1.0, 40))) for _ in range(120)]
-    covered = np.mean([low <= 1.0 <= high for low, high in found])
+    covered = np.mean([one is not None and one[0] <= 1.0 <= one[1] for one in found])
     assert 0.86 <= covered <= 1.0
     assert bootstrap([1.0, 2.0, 4.0]) == bootstrap([1.0, 2.0, 4.0])
 
