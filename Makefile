@@ -30,7 +30,7 @@ text: $(VENV)/.installed text-models  ## sentences out of adapters: models x rec
 	@echo && cat report/text/text.md
 
 test: $(VENV)/.installed-dev  ## the tests
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 slow: $(VENV)/.installed-dev text-models  ## the tests that take longer
 	$(BIN)/python -m pytest -m slow

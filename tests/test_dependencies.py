@@ -30,6 +30,7 @@ RUN_NOT_IMPORTED = {
     "pyright",
     "pytest-asyncio",  # asyncio_mode in pyproject.toml
     "pytest-textual-snapshot",  # the fixture `snap_compare`
+    "pytest-xdist",  # `make test` runs two processes
     "ruff",
 }
 

@@ -74,11 +74,11 @@ def test_an_ablation_is_one_change_from_the_first_cell(build, tmp_path):
     many = s.Recipe(num_samples=2, batch_size=2)
     made = [
         *cells(**one),
-        *cells(**(one | {"ranks": (8,)})),
-        *cells(**(one | {"bridges": (s.Ridge(), s.Oracle())})),
+        *cells(**one | dict[str, Any]({"ranks": (8,)})),
+        *cells(**one | dict[str, Any]({"bridges": (s.Ridge(), s.Oracle())})),
         *cells(**one, recipe=s.Recipe(optimiser=s.AdamW())),
         *cells(**one, recipe=many),
-        *cells(**(one | {"ranks": (16,)}), recipe=many),
+        *cells(**one | dict[str, Any]({"ranks": (16,)}), recipe=many),
     ]
     write_report(build(made), "synthetic", tmp_path / "out", ("csv",))
     rows = read(tmp_path / "out" / "ablations.csv")
