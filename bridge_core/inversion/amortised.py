@@ -119,7 +119,7 @@ def train(
         last: nn.Linear = net[-1]  # pyright: ignore[reportAssignmentType]
         last.bias.copy_(y.mean(0))
     steps = knobs.epochs * -(-len(x) // BATCH)
-    optimiser = torch.optim.AdamW(net.parameters(), knobs.learning_rate)
+    optimiser = torch.optim.AdamW(net.parameters(), knobs.learning_rate, fused=True)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, knobs.learning_rate, total_steps=steps)
     rng = generator(seed, "amortised")
     parts = (i for _ in range(knobs.epochs) for i in torch.randperm(len(x), generator=rng).split(BATCH))

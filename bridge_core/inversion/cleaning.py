@@ -99,7 +99,7 @@ def train_cleaner(
         torch.manual_seed(int(torch.randint(2**31, (), generator=rng)))
         net = CleaningNet(images.shape[1]).to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     steps = -(-num_examples // BATCH)
-    optimiser = torch.optim.AdamW(net.parameters(), LEARNING_RATE)
+    optimiser = torch.optim.AdamW(net.parameters(), LEARNING_RATE, fused=True)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, LEARNING_RATE, total_steps=steps + 1)
     for step, index in zip(range(1, steps + 1), _drawn(seen, rng), strict=False):
         images, estimates = pairs(index)

@@ -184,12 +184,13 @@ def _gauss_newton(
     spans = [spanned(problem, number) for number in range(problem.num_secrets)]
     starts = [_from_span(begin, span) for begin, span in zip(begins, spans, strict=True)]
     several = all(span is not None for span in spans) and min(recipe.steps for recipe in known.recipes) > 1
-    tries = knobs.model_copy(update={"restarts": 1}) if several else knobs
+    tries = knobs.model_copy(update={"restarts": 1, "iterations": 1}) if several else knobs
     found = gauss_newton(problem, tries, starts, report)
     for number, (one, span) in enumerate(zip(found, spans, strict=True)):
         if span is not None and known.recipes[number].steps > 1:
-            one = _off_the_span(one, span)
-        found[number] = _carried_on(matching_of(problem, known, number, one.labels), knobs, one, begins[number])
+            found[number] = _off_the_span(one, span)
+        else:
+            found[number] = _carried_on(matching_of(problem, known, number, one.labels), knobs, one, begins[number])
     inverted = Inverted(
         torch.stack([one.images for one in found]),
         torch.tensor([one.cost for one in found]),

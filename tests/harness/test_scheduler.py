@@ -213,7 +213,7 @@ def start_driver(bench: Bench, count: int) -> subprocess.Popen[bytes]:
 
 
 def wait_until_noted(bench: Bench, count: int) -> None:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     while len(noted(bench.control, "end")) < count:
         assert time.monotonic() < deadline
         time.sleep(0.02)
