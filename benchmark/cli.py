@@ -17,7 +17,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from benchmark.commands import adapter, bench, results, store
+from benchmark.commands import adapter, bench, results, store, zoo
 from benchmark.commands.start import doctor, init
 from bridge_core.errors import BridgeError
 
@@ -58,6 +58,7 @@ app = typer.Typer(
 )
 app.add_typer(bench.app, name="bench")
 app.add_typer(store.app, name="store")
+app.add_typer(zoo.app, name="zoo")
 for command in (init, doctor, results.report, results.ui, results.schema, adapter.audit, adapter.protect):
     app.command()(command)
 

@@ -17,7 +17,7 @@ class Labelled(Protocol):
     """A cell with its axis labels, as `benchmark.suite.expand` gives it."""
 
     @property
-    def cell(self) -> s.AnyCell:
+    def cell(self) -> s.Plannable:
         """What decides the result."""
         ...
 
@@ -43,7 +43,7 @@ class PlannedCell:
     """A cell and the tasks that it stands on (stage name -> key)."""
 
     id: str
-    cell: s.AnyCell
+    cell: s.Plannable
     labels: dict[str, str]
     tasks: dict[str, str]
 

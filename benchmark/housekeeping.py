@@ -7,6 +7,7 @@ from benchmark.console import complain, say
 from benchmark.run import plan_graph
 from benchmark.store import Store
 from benchmark.tui.wording import plural
+from benchmark.zoo import is_zoo, plan_zoo
 
 
 def verify_store(path: Path) -> int:
@@ -23,7 +24,7 @@ def verify_store(path: Path) -> int:
 def collect_garbage(path: Path, suites: Iterable[Path], remove: bool) -> int:
     """Remove what none of `suites` needs, or only tell of it. Raises `InvalidInput`, `StoreLocked`, `UnknownName`."""
     store = Store.open(path, create=False)
-    keep = {key for suite in suites for key in plan_graph(suite).tasks}
+    keep = {key for suite in suites for key in (plan_zoo if is_zoo(suite) else plan_graph)(suite).tasks}
     if remove:
         with store.lock("store gc"):
             say(f"{plural(len(store.gc(keep)), 'artefact')} removed")

@@ -36,8 +36,10 @@ class Stage:
     inputs: Mapping[str, str]
 
 
-def stages(cell: s.AnyCell) -> tuple[Stage, ...]:
+def stages(cell: s.Plannable) -> tuple[Stage, ...]:
     """The phases that `cell` needs, in an order in which every input comes before its use."""
+    if isinstance(cell, s.ZooCell):
+        return _zoo_stages(cell)
     return _text_stages(cell) if isinstance(cell, s.TextCell) else _image_stages(cell)
 
 
@@ -164,6 +166,40 @@ def _text_decoder(cell: s.TextCell) -> list[Stage]:
     return [Stage("statistics", statistics, inputs), Stage("decoder", decoder, inputs | measured)]
 
 
+def _zoo_stages(cell: s.ZooCell) -> tuple[Stage, ...]:
+    side, channels, count = cell.image_size, cell.channels, cell.micro_datasets
+    chain = [
+        Stage("proxy", s.ProxyPhase(source=cell.source, image_size=side, channels=channels), {}),
+        Stage("base", s.BasePhase(model=cell.model, num_classes=None), {"proxy": "proxy"}),
+    ]
+    parts = [(first, min(first + cell.per_task, count)) for first in range(0, count, cell.per_task)]
+    chain += [Stage(_part_name(first), _members(cell, first, last), _PUBLIC) for first, last in parts]
+    made = {_part_name(first): _part_name(first) for first, _ in parts}
+    zoo = s.ZooPhase(recipe=cell.recipe, full_batch=cell.full_batch, seed=cell.seed)
+    return (*chain, Stage("zoo", zoo, made))
+
+
+_PUBLIC = {"base": "base", "proxy": "proxy"}
+
+
+def _part_name(first: int) -> str:
+    return f"members-{first:05d}"
+
+
+def _members(cell: s.ZooCell, first: int, last: int) -> s.ZooMembersPhase:
+    return s.ZooMembersPhase(
+        model=cell.model,
+        rank=cell.rank,
+        recipe=cell.recipe,
+        full_batch=cell.full_batch,
+        sizes=cell.sizes,
+        micro_datasets=cell.micro_datasets,
+        first=first,
+        last=last,
+        seed=cell.seed,
+    )
+
+
 def run(spec: s.PhaseSpec, inputs: Mapping[str, Path], out: Path, progress: Progress) -> None:
     """Run one phase: read the folders in `inputs`, write its files and `facts.parquet` into the folder `out`.
 
@@ -223,6 +259,14 @@ def run(spec: s.PhaseSpec, inputs: Mapping[str, Path], out: Path, progress: Prog
             from bridge_core.phases import score
 
             score.run(spec, inputs, out)
+        case s.ZooMembersPhase():
+            from bridge_core.phases import zoo_members
+
+            zoo_members.run(spec, inputs, out, progress)
+        case s.ZooPhase():
+            from bridge_core.phases import zoo
+
+            zoo.run(spec, inputs, out, progress)
         case _:
             _run_text(spec, inputs, out, progress)
 

@@ -25,7 +25,7 @@ from bridge_core.spec.attack import (
 )
 from bridge_core.spec.base import LABEL_PATTERN, Axis, Json, Spec, content, kind_of
 from bridge_core.spec.baseline import Haim
-from bridge_core.spec.cell import AnyCell, AnyData, Cell, EveryInversion, EveryModel, TextCell
+from bridge_core.spec.cell import AnyCell, AnyData, Cell, EveryInversion, EveryModel, Plannable, TextCell
 from bridge_core.spec.data import (
     AnySource,
     Dataset,
@@ -91,6 +91,7 @@ from bridge_core.spec.phases import (
     TextStatisticsPhase,
     TextVictimPhase,
     VictimPhase,
+    ZooPhaseSpec,
 )
 from bridge_core.spec.prior import (
     AnyDiffusion,
@@ -123,6 +124,7 @@ from bridge_core.spec.text import (
     TextModel,
     TinyText,
 )
+from bridge_core.spec.zoo import ZooCell, ZooMembersPhase, ZooPhase
 
 __all__ = [
     "LABEL_PATTERN",
@@ -197,6 +199,7 @@ __all__ = [
     "Perceptron",
     "PhaseSpec",
     "PipelineDiffusion",
+    "Plannable",
     "Pretraining",
     "Prior",
     "PrivatePhase",
@@ -241,6 +244,10 @@ __all__ = [
     "Unet",
     "VictimPhase",
     "Vit",
+    "ZooCell",
+    "ZooMembersPhase",
+    "ZooPhase",
+    "ZooPhaseSpec",
     "content",
     "is_undefended",
     "keeps_initial_a",

@@ -13,6 +13,7 @@ from bridge_core.spec.models import ImageModels, Model
 from bridge_core.spec.prior import NoPrior, Prior
 from bridge_core.spec.recipe import Recipe
 from bridge_core.spec.text import TEXT_SOURCES, Corpus, TextBridge, TextInversion, TextInversions, TextModel, TextModels
+from bridge_core.spec.zoo import ZooCell
 
 
 def _kind_of_data(value: object) -> object:
@@ -68,3 +69,5 @@ class TextCell(Spec):
 
 
 AnyCell = Cell | TextCell
+Plannable = AnyCell | ZooCell
+"""What a graph of phases is made of."""

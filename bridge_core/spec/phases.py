@@ -12,6 +12,7 @@ from bridge_core.spec.models import Model
 from bridge_core.spec.prior import EmbeddedDiffusion, Prior
 from bridge_core.spec.recipe import AdamW, Lora, Recipe
 from bridge_core.spec.text import Corpus, TextBridge, TextInversion, TextModel, TextSource
+from bridge_core.spec.zoo import ZooMembersPhase, ZooPhase
 
 
 class ProxyPhase(Spec):
@@ -249,4 +250,5 @@ TextPhaseSpec = (
     | TextAttackPhase
     | TextScorePhase
 )
-PhaseSpec = ImagePhaseSpec | TextPhaseSpec
+ZooPhaseSpec = ZooMembersPhase | ZooPhase
+PhaseSpec = ImagePhaseSpec | TextPhaseSpec | ZooPhaseSpec
