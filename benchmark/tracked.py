@@ -16,7 +16,7 @@ from benchmark.manifest import Manifest
 from benchmark.store import Store
 from benchmark.surroundings import surroundings
 from bridge_core.facts import Fact, read_facts
-from bridge_core.spec import AnyCell, Json, content, kind_of
+from bridge_core.spec import Json, Plannable, ZooCell, content, kind_of
 
 CURVE_POINTS = 500
 """Points of a curve that are kept, evenly spaced, the first and the last among them."""
@@ -135,7 +135,9 @@ def _adapter(store: Store, planned: PlannedCell) -> Iterator[Path]:
         yield from (path for name in ADAPTER_FILES if (path := folder / name).is_file())
 
 
-def _data(cell: AnyCell) -> Iterator[TrackedData]:
+def _data(cell: Plannable) -> Iterator[TrackedData]:
+    if isinstance(cell, ZooCell):
+        return
     for context in ("proxy", "private"):
         source = getattr(cell.dataset, context)
         text = json.dumps(content(source), sort_keys=True)

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from bridge_core.errors import CorruptArtefact, StoreFault
 from bridge_core.facts import FACTS_FILE
-from bridge_core.spec import content
+from bridge_core.spec import ZooCell, content
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -124,6 +124,7 @@ def _insert(database: DuckDBPyConnection, table: str, rows: Sequence[Mapping[str
 def _cell_row(
     graph: Graph, position: int, cell: PlannedCell, present: set[str], failed: Mapping[str, str]
 ) -> dict[str, Any]:
+    assert not isinstance(cell.cell, ZooCell), "a zoo has no cells to report"
     done = cell.tasks["score"] in present
     cause = None if done else failed.get(cell.id)
     labels = {axis: cell.labels.get(axis, "") for axis in AXES}

@@ -124,6 +124,7 @@ class Filler:
 
     def finish(self, planned: PlannedCell) -> None:
         """Put all artefacts of the cell into the store."""
+        assert not isinstance(planned.cell, s.ZooCell)
         for stage, key in planned.tasks.items():
             if key not in self.done:
                 self._commit(planned.cell, stage, key)

@@ -327,7 +327,7 @@ def _quiet_libraries() -> None:
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
 
 
-def check(cells: tuple[s.AnyCell, ...]) -> None:
+def check(cells: tuple[s.Plannable, ...]) -> None:
     """Refuse what can be known to fail before anything is written: missing data, no matching module, too large a rank.
 
     Raises `InvalidInput` with found, wanted and remedy. Imports torch.

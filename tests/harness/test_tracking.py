@@ -16,6 +16,7 @@ from safetensors.numpy import load_file
 from benchmark.masking import masked
 from benchmark.tracked import CURVE_POINTS, _curve, graph_digest
 from benchmark.tracking import Tracker
+from bridge_core import spec as s
 from bridge_core.errors import BridgeError, StoreFault
 from bridge_core.facts import Fact
 from tests.synthetic_store import CREATED, cells, filled_store, psnr, text_cells
@@ -55,6 +56,7 @@ def test_a_cell_is_a_run_with_every_parameter_its_scores_curves_and_pictures(uri
     assert run.data.params["bridge.kind"] == "ridge"
     assert run.data.params["rank"] == "2"
     assert json.loads(run.data.params["model.target_modules"]) == ["conv1", "conv2", "conv3", "head"]
+    assert not isinstance(planned.cell, s.ZooCell)
     scores = [psnr(planned.cell, secret) for secret in range(3)]
     assert run.data.metrics["psnr"] == pytest.approx(sum(scores) / 3)
     assert run.data.metrics["psnr.min"] == scores[0]

@@ -43,6 +43,7 @@ def test_facts_are_those_of_the_artefacts(tmp_path):
             f"SELECT value, secret FROM facts JOIN cell_tasks USING (key) WHERE cell_id = '{planned.id}' "
             "AND stage = 'score' AND name = 'psnr' ORDER BY secret",
         )
+        assert not isinstance(planned.cell, s.ZooCell)
         assert found == [(psnr(planned.cell, secret), secret) for secret in range(3)]
     (count,) = query(tmp_path / "w.duckdb", "SELECT count(*) FROM facts")[0]
     assert count == sum(
