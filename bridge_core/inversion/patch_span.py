@@ -64,6 +64,9 @@ def spanned(problem: Problem, secret: int) -> Spanned | None:
     model = problem.model
     if not isinstance(model, ViTForImageClassification) or problem.labels.shape[1] != 1:
         return None
+    side = model.config.patch_size
+    if not isinstance(side, int):
+        return None
     embedding, annihilator = _embedding(model), _annihilator(problem, secret)
     if annihilator is None or len(annihilator) < embedding.weight.shape[1] + 1 + SPARE:
         return None
@@ -71,7 +74,6 @@ def spanned(problem: Problem, secret: int) -> Spanned | None:
     if not residual <= WORST_RESIDUAL:
         return None
     _, height, width = problem.image_shape
-    side = model.config.patch_size
     image = F.fold(patches.T[None].float(), (height, width), side, stride=side)[0]
     return Spanned((image + 1) / 2, residual)
 
