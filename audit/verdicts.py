@@ -120,12 +120,15 @@ def _labels(subject: Subject, guess: Guess | None) -> tuple[Status, str]:
 def _size(subject: Subject, guess: Guess | None) -> tuple[Status, str]:
     if subject.method.options:
         return "out_of_calibration", f"{', '.join(subject.method.options)}: no zoo of such adapters"
-    return "applicable", "needs a zoo of adapters of this base and recipe: --zoo; rank of B bounds it where it is low"
+    return (
+        "applicable",
+        "needs a zoo of adapters of this base and recipe (bridge zoo); rank of B bounds it where it is low",
+    )
 
 
 def _membership(subject: Subject, guess: Guess | None) -> tuple[Status, str]:
     status, why = _measurement(subject, guess)
-    return status, f"{why}; needs candidates: --candidates" if status == "applicable" else why
+    return status, f"{why}; needs candidates, which this audit does not take" if status == "applicable" else why
 
 
 def _kernel(subject: Subject, guess: Guess | None) -> tuple[Status, str]:

@@ -20,7 +20,7 @@ def build(
     workers: Annotated[
         int | None, typer.Option(min=0, max=4096, help="Worker processes, one a core if not given; 0: in this process.")
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="Folder to copy the zoo to, for `bridge audit --zoo`.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder to copy the zoo to.")] = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="Failures and the end only.")] = False,
 ) -> None:
     """Train the zoo's adapters, or go on with it: what is finished is never done again."""
