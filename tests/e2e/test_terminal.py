@@ -99,6 +99,7 @@ def test_a_run_outlives_its_screen_and_is_watched_to_its_end(tmp_path: Path, ter
     screen.send_signal(signal.SIGKILL)
     terminal.until(r"Killed|ready> *$")
     terminal.type("C-j", "stty sane; reset", "C-j")  # the terminal is still raw: Enter would be no line end
+    time.sleep(3)  # `reset` waits for the terminal, and drops what is typed meanwhile
 
     (journal,) = (tmp_path / ".bridge/runs").glob("*/journal.jsonl")
     before = len(list(read(journal)))
